@@ -1,0 +1,40 @@
+"""How named pieces of work are carried out: `Compute`, and one-task execution.
+
+A stage describes its work as named dask `Delayed` items and hands them to a `Compute`.
+The default runs them on whatever scheduler is active; a run passes one that consults its
+ledger, bounds what is in flight and reports progress. Stages know nothing of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from dask.base import compute, tokenize
+from dask.delayed import Delayed, delayed
+
+Items = Mapping[str, Delayed]
+
+
+class Compute(Protocol):
+    """Carries out named items and returns their results under the same names."""
+
+    def __call__(self, items: Items, /) -> dict[str, Any]:
+        """Results of all `items`, under the same names."""
+        ...
+
+
+def compute_items(items: Items, /) -> dict[str, Any]:
+    """Results of all `items`, computed at once on the active dask scheduler."""
+    results = compute(*items.values())
+    return dict(zip(items, results, strict=True))
+
+
+def named_task(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed:
+    """A lazy call of `function` whose key starts with `name`, as the dashboard shows it.
+
+    `Delayed` and dask collections among the arguments become dependencies. The same
+    arguments give the same key.
+    """
+    token = tokenize(function, args, kwargs)
+    return delayed(function, pure=False)(*args, dask_key_name=f"{name}-{token}", **kwargs)

@@ -1,0 +1,183 @@
+"""Plain value types for places: `Box`, `Layout`, `ChunkGrid`.
+
+Arrays are (y, x), boxes are half-open, x points right and y down, and pixel (0, 0) has its
+centre at the coordinate (0, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cemi_dask.errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A half-open rectangle of whole pixels: rows y0..y1-1, columns x0..x1-1."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in px; zero where the box is empty."""
+        return max(0, self.y1 - self.y0), max(0, self.x1 - self.x0)
+
+    @property
+    def empty(self) -> bool:
+        """True where the box holds no pixel."""
+        return self.y1 <= self.y0 or self.x1 <= self.x0
+
+    @property
+    def area_px(self) -> int:
+        """Number of pixels in the box."""
+        height, width = self.shape
+        return height * width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The box as (y, x) slices of an array whose pixel (0, 0) is the origin."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def intersect(self, other: Box) -> Box:
+        """The part shared with `other` (empty where they do not touch)."""
+        return Box(
+            max(self.y0, other.y0),
+            max(self.x0, other.x0),
+            min(self.y1, other.y1),
+            min(self.x1, other.x1),
+        )
+
+    def expand(self, halo_px: int) -> Box:
+        """The box grown by `halo_px` on each side (it may then leave the image)."""
+        return Box(self.y0 - halo_px, self.x0 - halo_px, self.y1 + halo_px, self.x1 + halo_px)
+
+    def shift(self, dy: int, dx: int) -> Box:
+        """The box moved by whole pixels."""
+        return Box(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
+
+    def relative_to(self, origin: Box) -> Box:
+        """The same place in the coordinates of `origin`'s first pixel."""
+        return self.shift(-origin.y0, -origin.x0)
+
+
+@dataclass(frozen=True)
+class ChunkGrid:
+    """A (y, x) image cut into blocks of `chunk_shape`; the last ones may be smaller."""
+
+    shape: tuple[int, int]
+    chunk_shape: tuple[int, int]
+
+    @property
+    def count(self) -> tuple[int, int]:
+        """Number of blocks along (y, x)."""
+        (h, w), (ch, cw) = self.shape, self.chunk_shape
+        return -(-h // ch), -(-w // cw)
+
+    def box(self, row: int, col: int) -> Box:
+        """The box of block (row, col), clipped to the image."""
+        (h, w), (ch, cw) = self.shape, self.chunk_shape
+        return Box(row * ch, col * cw, min(h, (row + 1) * ch), min(w, (col + 1) * cw))
+
+    def __iter__(self) -> Iterator[tuple[int, int, Box]]:
+        """(row, col, box) of every block, row by row."""
+        rows, cols = self.count
+        for row in range(rows):
+            for col in range(cols):
+                yield row, col, self.box(row, col)
+
+    @property
+    def dask_chunks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The chunks of a dask array cut along this grid."""
+        rows, cols = self.count
+        heights = tuple(self.box(r, 0).shape[0] for r in range(rows))
+        widths = tuple(self.box(0, c).shape[1] for c in range(cols))
+        return heights, widths
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where every frame lies in the mosaic.
+
+    `x_px`, `y_px` (n, float64) give the centre of each frame's pixel (0, 0) in mosaic
+    pixels; `sigma_*_px` their standard deviations; `component` the number of the connected
+    island a frame belongs to (0 is the largest); `gain`, `offset` its grey correction,
+    ``corrected = gain * pixel + offset``. Frames with `used` False take no part in the mosaic.
+    """
+
+    x_px: FloatArray
+    y_px: FloatArray
+    frame_shape: tuple[int, int]
+    sigma_x_px: FloatArray = field(default_factory=lambda: np.empty(0))
+    sigma_y_px: FloatArray = field(default_factory=lambda: np.empty(0))
+    component: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    gain: FloatArray = field(default_factory=lambda: np.empty(0))
+    offset: FloatArray = field(default_factory=lambda: np.empty(0))
+    used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        n = len(self.x_px)
+        defaults: dict[str, npt.NDArray[np.generic]] = {
+            "sigma_x_px": np.full(n, np.nan),
+            "sigma_y_px": np.full(n, np.nan),
+            "component": np.zeros(n, np.int64),
+            "gain": np.ones(n),
+            "offset": np.zeros(n),
+            "used": np.ones(n, np.bool_),
+        }
+        for name, default in defaults.items():
+            if n and not len(getattr(self, name)):
+                object.__setattr__(self, name, default)
+            if len(getattr(self, name)) != n:
+                raise InputError(
+                    f"Layout.{name} has {len(getattr(self, name))} entries for {n} frames."
+                )
+        if len(self.y_px) != n:
+            raise InputError(f"Layout has {n} x positions and {len(self.y_px)} y positions.")
+
+    def __len__(self) -> int:
+        return len(self.x_px)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the mosaic in px that holds every used frame."""
+        if not self.used.any():
+            raise InputError("Layout holds no used frame, so the mosaic has no size.")
+        height, width = self.frame_shape
+        bottom = int(np.ceil(self.y_px[self.used].max())) + height
+        right = int(np.ceil(self.x_px[self.used].max())) + width
+        return bottom, right
+
+    def to_origin(self) -> Layout:
+        """The same layout moved so that the used frames start at (0, 0)."""
+        if not self.used.any():
+            return self
+        x0, y0 = self.x_px[self.used].min(), self.y_px[self.used].min()
+        return replace(self, x_px=self.x_px - x0, y_px=self.y_px - y0)
+
+    def frame_box(self, index: int) -> Box:
+        """Smallest box of whole mosaic pixels that holds frame `index`."""
+        height, width = self.frame_shape
+        x, y = float(self.x_px[index]), float(self.y_px[index])
+        y0, x0 = int(np.floor(y)), int(np.floor(x))
+        return Box(y0, x0, int(np.ceil(y)) + height, int(np.ceil(x)) + width)
+
+    def frames_in(self, box: Box) -> npt.NDArray[np.int64]:
+        """Indices, ascending, of the used frames that touch `box`."""
+        height, width = self.frame_shape
+        hit = (
+            self.used
+            & (np.floor(self.x_px) < box.x1)
+            & (np.ceil(self.x_px) + width > box.x0)
+            & (np.floor(self.y_px) < box.y1)
+            & (np.ceil(self.y_px) + height > box.y0)
+        )
+        return np.flatnonzero(hit).astype(np.int64)

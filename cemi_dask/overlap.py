@@ -1,0 +1,98 @@
+"""`PairShift` and `OverlapGraph`: which frames overlap, and by how much they are displaced.
+
+A displacement (dx, dy) of pair (i, j) is the position of frame j minus the position of
+frame i in px: the point p of frame j shows what the point p + d of frame i shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import networkx as nx
+
+from cemi_dask.errors import InputError
+
+Status = Literal["ok", "ambiguous", "rejected", "empty"]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """One candidate displacement: px, its score (normalised cross-correlation on the true
+    overlap, -1..1) and the 2 x 2 covariance [xx, xy, yy] in px^2."""
+
+    dx_px: float
+    dy_px: float
+    score: float
+    cov_px2: tuple[float, float, float] = (1.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class PairShift:
+    """What was measured between frames i < j.
+
+    `peaks` holds the candidates, best first (empty for status ``empty``: no texture or no
+    overlap). `status`: ok; ambiguous (several peaks that cannot be told apart); rejected
+    (no peak passes, or the solver found it to be an outlier); empty.
+    `grey` is (mean_i, mean_j, std_i, std_j) of both frames inside the overlap of the best
+    peak, in grey levels of the raw frames, for gain solving.
+    """
+
+    i: int
+    j: int
+    peaks: tuple[Peak, ...] = ()
+    status: Status = "ok"
+    grey: tuple[float, float, float, float] | None = None
+    overlap_px: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict that survives JSON exactly (floats as repr)."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> PairShift:
+        """The inverse of `to_json`."""
+        peaks = tuple(Peak(**{**p, "cov_px2": tuple(p["cov_px2"])}) for p in value["peaks"])
+        grey = tuple(value["grey"]) if value["grey"] is not None else None
+        return cls(value["i"], value["j"], peaks, value["status"], grey, value["overlap_px"])
+
+
+@dataclass(frozen=True)
+class OverlapGraph:
+    """A networkx graph of frames (nodes 0..n-1) and measured pairs (edges).
+
+    Each edge holds its `PairShift` under ``pair``. Nodes hold ``x_prior_px``, ``y_prior_px``
+    and ``sigma_prior_px`` where a position is expected (NaN where not), in one common frame
+    of reference, so that frames without a link can be placed.
+    """
+
+    graph: nx.Graph
+    frame_shape: tuple[int, int]
+    notes: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def build(
+        cls, n_frames: int, frame_shape: tuple[int, int], pairs: Iterable[PairShift]
+    ) -> OverlapGraph:
+        """A graph of `n_frames` nodes without priors and one edge per pair."""
+        graph = nx.Graph()
+        graph.add_nodes_from(
+            range(n_frames),
+            x_prior_px=float("nan"),
+            y_prior_px=float("nan"),
+            sigma_prior_px=float("inf"),
+        )
+        for pair in pairs:
+            if not 0 <= pair.i < pair.j < n_frames:
+                raise InputError(f"Pair ({pair.i}, {pair.j}) does not fit {n_frames} frames.")
+            graph.add_edge(pair.i, pair.j, pair=pair)
+        return cls(graph, frame_shape)
+
+    def __len__(self) -> int:
+        return int(self.graph.number_of_nodes())
+
+    def pairs(self) -> Iterator[PairShift]:
+        """Every measured pair, ordered by (i, j)."""
+        found = (data["pair"] for _, _, data in self.graph.edges(data=True))
+        return iter(sorted(found, key=lambda pair: (pair.i, pair.j)))

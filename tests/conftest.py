@@ -1,0 +1,18 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real micrographs; the test is skipped where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CEMI_REAL_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real micrographs at {folder} (set CEMI_REAL_DATA)")
+    return folder

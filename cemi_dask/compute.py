@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import dask.array as da
 from dask.base import compute, tokenize
 from dask.delayed import Delayed, delayed
+
+from cemi_dask.geometry import Box
 
 Items = Mapping[str, Delayed]
 
@@ -38,3 +41,14 @@ def named_task(name: str, function: Callable[..., Any], *args: Any, **kwargs: An
     """
     token = tokenize(function, args, kwargs)
     return delayed(function, pure=False)(*args, dask_key_name=f"{name}-{token}", **kwargs)
+
+
+def read_box(array: da.Array, box: Box) -> Delayed:
+    """One lazy (y, x) numpy array: the part of a 2-D dask array inside `box`.
+
+    An array that comes straight from storage is read by the slice, so that a halo costs its
+    own pixels and not its neighbours' whole chunks; chunks that are computed are shared.
+    """
+    part = array[box.slices].rechunk(box.shape)
+    from_storage = len(array.__dask_graph__().layers) <= 2
+    return part.to_delayed(optimize_graph=from_storage).ravel()[0]

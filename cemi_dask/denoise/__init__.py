@@ -1,0 +1,20 @@
+"""Denoised frames from noisy ones, frame by frame: classical methods and the interface of all."""
+
+from cemi_dask.denoise.classical import Median, NonLocalMeans
+from cemi_dask.denoise.method import Denoiser
+from cemi_dask.denoise.noise import NoiseModel, estimate_noise, estimate_noise_model
+from cemi_dask.denoise.stage import DENOISERS, denoise
+from cemi_dask.denoise.transform import Dct, Fourier
+
+__all__ = [
+    "DENOISERS",
+    "Dct",
+    "Denoiser",
+    "Fourier",
+    "Median",
+    "NoiseModel",
+    "NonLocalMeans",
+    "denoise",
+    "estimate_noise",
+    "estimate_noise_model",
+]

@@ -1,0 +1,294 @@
+"""The `cemi` command. Exit status: 0 done, 1 the run failed, 2 the command or config is wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cemi_dask import __version__
+from cemi_dask.errors import CemiError, ConfigError
+
+# Everything heavy (dask, zarr, torch, matplotlib) is imported inside the commands, so that
+# `cemi --help` answers at once.
+
+app = typer.Typer(
+    name="cemi",
+    help="Electron-microscope videos or tiles to one mosaic, and to numbers about it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console()
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see configs/", metavar="CONFIG.yaml")]
+Out = Annotated[Path | None, typer.Option("--out", help="run folder")]
+ClusterName = Annotated[
+    str | None, typer.Option("--cluster", help="'local' or the address of a dask scheduler")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume/--fresh", help="keep finished items, or delete the old run first")
+]
+PixelSize = Annotated[float | None, typer.Option("--pixel-size", help="um per pixel")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"cemi_dask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+) -> None:
+    del version, debug  # handled by the callback, and by `main` before parsing
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    out: Out = None,
+    cluster: ClusterName = None,
+    resume: Resume = True,
+    until: Annotated[str, typer.Option(help="last stage to run")] = "report",
+) -> None:
+    """Do the whole job that CONFIG.yaml describes; run again to resume."""
+    from cemi_dask.pipeline import run as run_job
+
+    result = run_job(config, out=out, cluster=cluster, fresh=not resume, until=until)
+    _say_result(result.out, until)
+
+
+@app.command()
+def plan(config: ConfigFile, out: Out = None, cluster: ClusterName = None) -> None:
+    """Say what a run would do, read, write and need; refuse what cannot fit."""
+    from cemi_dask.pipeline.plan import make_plan
+
+    made = make_plan(config, out=out, cluster=cluster)
+    table = Table("stage", "items", "finished", "writes", "memory per worker", title=str(made.out))
+    for row in made.rows:
+        table.add_row(*row)
+    console.print(table)
+    for note in made.notes:
+        print(note)
+    made.refuse_if_it_cannot_fit()
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="folder for the videos or tiles and the truth")],
+    rows: Annotated[int, typer.Option(min=1)] = 3,
+    frames_per_row: Annotated[int, typer.Option(min=2)] = 24,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    noise: Annotated[float, typer.Option(min=0, help="noise sigma, grey levels of 255")] = 25.0,
+    tiles: Annotated[bool, typer.Option("--tiles", help="TIFF tiles instead of videos")] = False,
+    codec: Annotated[str, typer.Option(help="ffv1, mjpeg or mpeg4")] = "ffv1",
+    frame_size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "1024x690",
+    blank: Annotated[float, typer.Option(min=0, max=1, help="fraction of blank frames")] = 0.0,
+    cluster: ClusterName = None,
+) -> None:
+    """Make a synthetic ingot with known truth, and the config ingot.yaml that runs it."""
+    from cemi_dask.pipeline.simulation import simulate_ingot
+
+    width, height = _pair(frame_size, "--frame-size")
+    options = {
+        "rows": rows,
+        "frames_per_row": frames_per_row,
+        "seed": seed,
+        "noise_sigma": noise,
+        "codec": codec,
+        "frame_shape": (height, width),
+        "blank_fraction": blank,
+    }
+    config = simulate_ingot(out, options, tiles=tiles, cluster=cluster)
+    print(f"Simulated ingot in {out}. Run it with: cemi run {config}")
+
+
+@app.command()
+def stitch(
+    inputs: Annotated[list[str], typer.Argument(help="videos, tiles, folders or globs")],
+    out: Annotated[Path, typer.Option("--out", help="run folder")],
+    pixel_size: PixelSize = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="tile names, such as 'tile_r{row}_c{col}.tif'")
+    ] = None,
+    positions: Annotated[Path | None, typer.Option(help="CSV of stage positions")] = None,
+    crop: Annotated[str, typer.Option(help="auto, none, or px: top,bottom,left,right")] = "auto",
+    blender: Annotated[str, typer.Option("--blend", help="blending method")] = "feather",
+    cluster: ClusterName = None,
+    resume: Resume = True,
+) -> None:
+    """Stitch videos or tiles into a mosaic, without denoising or analysis."""
+    from cemi_dask.pipeline import parse_config
+    from cemi_dask.pipeline import run as run_job
+
+    tile_options: dict[str, Any] = {}
+    if pattern:
+        tile_options["pattern"] = pattern
+    if positions:
+        tile_options["positions"] = str(positions.resolve())
+    values = {
+        "name": out.resolve().name or "mosaic",
+        "input": {
+            "paths": [str(Path(path).absolute()) for path in inputs],
+            "pixel_um": pixel_size,
+            "crop": _crop(crop),
+            "tiles": tile_options,
+        },
+        "blend": {"method": blender},
+        "segment": None,
+        "analyse": None,
+    }
+    config = parse_config(values, origin="cemi stitch")
+    result = run_job(config, out=out, cluster=cluster, fresh=not resume)
+    _say_result(result.out, "report")
+
+
+@app.command()
+def denoise(
+    source: Annotated[str, typer.Argument(help="picture, video or folder", metavar="IN")],
+    target: Annotated[Path, typer.Argument(help="picture or folder", metavar="OUT")],
+    method: Annotated[str, typer.Option(help="denoising method")] = "dct",
+    cluster: ClusterName = None,
+) -> None:
+    """Denoise a picture into a picture, or a video or folder into a folder of TIFFs."""
+    from cemi_dask.pipeline.single import denoise_files
+
+    written = denoise_files(source, target, method=method, cluster=cluster)
+    print(f"{written} denoised frame(s) in {target}")
+
+
+@app.command()
+def analyse(
+    mosaic: Annotated[Path, typer.Argument(help="OME-Zarr, run folder or picture")],
+    out: Annotated[Path, typer.Option("--out", help="folder for tables, figures and report")],
+    grid: Annotated[str | None, typer.Option(help="ROWSxCOLS, such as 19x243")] = None,
+    cell: Annotated[str | None, typer.Option(help="cell WIDTHxHEIGHT in px")] = None,
+    pixel_size: PixelSize = None,
+    hardness: Annotated[Path | None, typer.Option(help="CSV: x_um, hardness")] = None,
+    cluster: ClusterName = None,
+    resume: Resume = True,
+) -> None:
+    """Measure the microstructure of an existing mosaic on a grid."""
+    from cemi_dask.pipeline.single import analyse_mosaic
+
+    options: dict[str, Any] = {}
+    if grid:
+        rows, cols = _pair(grid, "--grid")
+        options["grid"] = {"rows": rows, "cols": cols}
+    if cell:
+        width, height = _pair(cell, "--cell")
+        options["grid"] = {"cell_px": (height, width)}
+    if hardness:
+        options["hardness"] = {"file": str(hardness.resolve())}
+    analyse_mosaic(
+        mosaic, out, options=options, pixel_um=pixel_size, cluster=cluster, fresh=not resume
+    )
+    _say_result(out, "report")
+
+
+@app.command()
+def status(out: Annotated[Path, typer.Argument(help="run folder")]) -> None:
+    """Say how far a run is, from its folder alone."""
+    from cemi_dask.pipeline.status import read_status
+
+    state = read_status(out)
+    table = Table(
+        "stage", "state", "items finished", "wall s", title=f"{state.name}: {state.state}"
+    )
+    for row in state.rows:
+        table.add_row(*row)
+    console.print(table)
+    for note in state.notes:
+        print(note)
+
+
+@app.command()
+def report(out: Annotated[Path, typer.Argument(help="run folder")]) -> None:
+    """Make the figures and report.html of a run folder again."""
+    from cemi_dask.report import write_report
+
+    print(f"The report is {write_report(out)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a config, for editors."""
+    import json
+
+    from cemi_dask.pipeline import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this installation can do."""
+    from cemi_dask.pipeline.doctor import examine
+
+    table = Table("what", "state", "detail", title=f"cemi_dask {__version__}")
+    for row in examine():
+        table.add_row(*row)
+    console.print(table)
+
+
+def _say_result(out: Path, until: str) -> None:
+    if until == "report":
+        print(f"The report is {out / 'report.html'}")
+    else:
+        print(f"Stopped after stage {until!r}; run again without --until to go on. Folder: {out}")
+
+
+def _pair(text: str, option: str) -> tuple[int, int]:
+    """Two whole numbers from text such as 1024x690."""
+    first, _, second = text.lower().partition("x")
+    try:
+        pair = int(first), int(second)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r} is not of the form 19x243.") from error
+    if min(pair) < 1:
+        raise ConfigError(f"{option} {text!r} needs two numbers of at least 1.")
+    return pair
+
+
+def _crop(text: str) -> Any:
+    if text in {"auto", "none"}:
+        return text
+    try:
+        top, bottom, left, right = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--crop {text!r} is not 'auto', 'none' or four numbers top,bottom,left,right."
+        ) from error
+    return {"top": top, "bottom": bottom, "left": left, "right": right}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    # --debug is taken wherever it stands, so that it can be added at the end of a line.
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        app(given, prog_name="cemi")
+    except CemiError as error:
+        if debug:
+            raise
+        print(f"cemi: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except SystemExit as end:  # how the command-line library ends, also after a usage error
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

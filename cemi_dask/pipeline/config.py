@@ -1,0 +1,125 @@
+"""The config of a run: one YAML file, checked before anything starts."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from cemi_dask.analyse import AnalyseOptions
+from cemi_dask.blend import BLENDERS, Feather
+from cemi_dask.denoise import DENOISERS
+from cemi_dask.errors import ConfigError
+from cemi_dask.frames import InputOptions, SelectionOptions
+from cemi_dask.methods import explain
+from cemi_dask.register import RegisterOptions
+from cemi_dask.report import ReportOptions
+from cemi_dask.pipeline.cluster import ClusterOptions, LocalOptions
+from cemi_dask.segment import PHASES, SEGMENTERS, Bradley, Coherence
+from cemi_dask.solve import SolveOptions
+from cemi_dask.store import MosaicOptions
+
+STAGES = (
+    "frames",
+    "register",
+    "solve",
+    "denoise",
+    "blend",
+    "pyramid",
+    "segment",
+    "analyse",
+    "report",
+)
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SegmentOptions(_Options):
+    """Which method finds the lamellar regions, and which the BCC phase."""
+
+    lamellar: Any = None
+    bcc: Any = None
+
+
+class RunConfig(_Options):
+    """Everything that decides a run's results, and where they go.
+
+    The fields that take a method (denoise, blend, segment.*) are unions told apart by their
+    key `method`; `config_model` fills them in from the registries, plug-ins included.
+    """
+
+    name: str = Field("ingot", pattern=r"^[\w.-]+$", description="used in titles and file names")
+    out: str | None = Field(None, description="run folder, relative to this file; default NAME-run")
+    input: InputOptions
+    frames: SelectionOptions = SelectionOptions()
+    register_: RegisterOptions = Field(RegisterOptions(), alias="register")
+    solve: SolveOptions = SolveOptions()
+    denoise: Any = None
+    blend: Any = None
+    mosaic: MosaicOptions = MosaicOptions()
+    segment: Any = None
+    analyse: AnalyseOptions | None = AnalyseOptions()
+    report: ReportOptions = ReportOptions()
+    cluster: ClusterOptions = LocalOptions()
+
+    def dump(self) -> dict[str, Any]:
+        """The config as resolved, ready for JSON or YAML."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_yaml(self) -> str:
+        """The config as resolved, as YAML in the order of the schema."""
+        return yaml.safe_dump(self.dump(), sort_keys=False)
+
+
+@cache
+def config_model() -> type[RunConfig]:
+    """`RunConfig` with the method fields typed from the registries (plug-ins included)."""
+    lamellar, bcc = SEGMENTERS.field_type(), PHASES.field_type()
+    segment = create_model(
+        "SegmentOptions",
+        __base__=SegmentOptions,
+        lamellar=(lamellar, Coherence()),
+        bcc=(bcc, Bradley()),
+    )
+    return create_model(
+        "RunConfig",
+        __base__=RunConfig,
+        denoise=(DENOISERS.field_type() | None, None),
+        blend=(BLENDERS.field_type(), Feather()),
+        segment=(segment | None, segment()),
+    )
+
+
+def parse_config(values: Any, *, origin: str = "config") -> RunConfig:
+    """A checked config from a mapping; ConfigError names each wrong key and what is valid."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin} holds {type(values).__name__}, not keys and values.")
+    try:
+        return config_model().model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {explain(error)}. See configs/ for examples.") from error
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """The config in a YAML file.
+
+    Raises ConfigError when the file is missing, is no YAML, or has a wrong key or value.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    return parse_config(values, origin=str(path))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a config, for editors."""
+    return config_model().model_json_schema(by_alias=True)

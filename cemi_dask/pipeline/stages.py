@@ -1,0 +1,251 @@
+"""The stages of a run, in order. Each takes what the one before it made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import pandas as pd
+
+from cemi_dask import analyse, blend, denoise, frames, register, segment, solve, store
+from cemi_dask.compute import named_task
+from cemi_dask.errors import InputError
+from cemi_dask.frameset import Frames
+from cemi_dask.geometry import Layout
+from cemi_dask.overlap import OverlapGraph
+from cemi_dask.pipeline.context import Context
+from cemi_dask.report import write_report
+
+DENOISE_BLOCK = 4  # frames per denoising item: about a second of work each
+
+
+def file_identity(path: str | Path) -> list[Any]:
+    """[name, size, modification time] that tell whether an input file has changed."""
+    path = Path(path)
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns]
+
+
+# ---------------------------------------------------------------- frames
+
+
+def import_source(
+    source: frames.Source, selection: frames.SelectionOptions, folder: str
+) -> dict[str, Any]:
+    """Scan one source and store the frames taken from it; the JSON-able scan."""
+    with store.FrameWriter(folder, f"raw/{source.key}") as writer:
+        return frames.scan_source(source, selection, sink=writer.append)
+
+
+def frames_stage(context: Context) -> Frames:
+    """Frames of all sources, copied once into the run's frame store."""
+    config, folder = context.config, context.folder
+    sources = frames.find_sources(config.input, context.base)
+    parameters = [config.input.model_dump(mode="json"), config.frames.model_dump(mode="json")]
+    inputs = [file_identity(file) for source in sources for file in source.files]
+    with context.stage("frames", parameters=parameters, inputs=inputs) as scope:
+        sources = frames.prepare(sources, config.input)
+        items = {
+            f"read-frames/{source.key}": named_task(
+                "read-frames", import_source, source, config.frames, str(folder.frames)
+            )
+            for source in sources
+        }
+        scans = list(scope.compute(items).values())
+        table, nominal = frames.build_table(sources, scans)
+        for scan in scans:
+            for text in scan["warnings"]:
+                context.warn(text)
+        rejected = frames.rejected_table(sources, scans)
+        store.write_table(pd.concat([table, rejected]), folder.tables, "frames")
+        keys = [
+            f"raw/{source.key}"
+            for source, scan in zip(sources, scans, strict=True)
+            if any(record.get("taken", True) for record in scan["records"])
+        ]
+        context.facts["frame_keys"] = keys
+        context.facts["frames"] = {
+            "taken": len(table),
+            "used": int(table["used"].sum()),
+            "rejected": len(rejected) + int((~table["used"]).sum()),
+        }
+        data = store.open_frame_store(folder.frames, keys)
+    return Frames(data, table, nominal, config.input.pixel_um)
+
+
+# ---------------------------------------------------------------- register, solve
+
+
+def register_stage(context: Context, raw: Frames) -> OverlapGraph:
+    """The graph of measured displacements between the raw frames."""
+    options = context.config.register_
+    with context.stage(
+        "register", parameters=options.model_dump(mode="json"), upstream=("frames",)
+    ) as scope:
+        return register.register(raw, options=options, compute=scope.compute)
+
+
+def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
+    """The layout, with the tables of pairs and positions."""
+    options = context.config.solve
+    with context.stage("solve", parameters=options.model_dump(mode="json"), upstream=("register",)):
+        layout = solve.solve(graph, options=options)
+        pairs = solve.pairs_table(graph, layout)
+        tables = context.folder.tables
+        store.write_table(pairs, tables, "pairs")
+        store.write_table(solve.positions_table(layout, raw.table), tables, "positions")
+        context.facts["pairs"] = {k: int(v) for k, v in pairs["status"].value_counts().items()}
+        islands = int(layout.component[layout.used].max()) + 1
+        if islands > 1:
+            context.warn(
+                f"The frames form {islands} islands that no accepted pair links; the smaller ones "
+                "are placed by their expected positions (component > 0 in positions.csv)."
+            )
+    return layout
+
+
+# ---------------------------------------------------------------- denoise, blend
+
+
+def denoise_stage(context: Context, raw: Frames) -> Frames:
+    """The denoised frames, stored beside the raw ones; the raw frames without a denoiser."""
+    method = context.config.denoise
+    parameters = None if method is None else method.model_dump(mode="json")
+    with context.stage("denoise", parameters=parameters, upstream=("frames",)) as scope:
+        if method is None:
+            return raw
+        blocks = denoise.denoise(raw, method=method).delayed()
+        folder = str(context.folder.frames)
+        raw_keys: list[str] = context.facts["frame_keys"]
+        items, first = {}, 0
+        keys = [key.replace("raw/", "denoised/", 1) for key in raw_keys]
+        for raw_key, key in zip(raw_keys, keys, strict=True):
+            count = store.frame_count(folder, raw_key)
+            if scope.starts_anew:
+                store.create_frames(folder, key, like=raw_key)
+            for start in range(0, count, DENOISE_BLOCK):
+                part = blocks[first + start : first + min(start + DENOISE_BLOCK, count)]
+                items[f"denoise/{Path(key).name}-{start:05d}"] = named_task(
+                    "denoise", store.write_frames, folder, key, start, part
+                )
+            first += count
+        scope.compute(items)
+        return raw.with_data(store.open_frame_store(folder, keys))
+
+
+def blend_stage(context: Context, pictures: Frames, layout: Layout) -> store.Mosaic:
+    """Level 0 of the mosaic."""
+    config = context.config
+    parameters = [config.blend.model_dump(mode="json"), config.mosaic.model_dump(mode="json")]
+    with context.stage(
+        "blend",
+        parameters=[*parameters, pictures.pixel_um],
+        upstream=("frames", "solve", "denoise"),
+    ) as scope:
+        shard_px = store.fit_shard(layout.shape, config.mosaic)
+        array = blend.blend(pictures, layout, method=config.blend, shard_px=shard_px)
+        return store.write_mosaic(
+            array,
+            context.folder.mosaic,
+            pixel_um=pictures.pixel_um,
+            options=config.mosaic,
+            compute=scope.compute,
+            overwrite=scope.starts_anew,
+        )
+
+
+def pyramid_stage(context: Context) -> store.Mosaic:
+    """The coarser levels of the mosaic."""
+    with context.stage("pyramid", parameters=None, upstream=("blend",)) as scope:
+        return store.write_pyramid(context.folder.mosaic, compute=scope.compute)
+
+
+# ---------------------------------------------------------------- segment, analyse, report
+
+
+def segment_stage(context: Context, mosaic: store.Mosaic) -> dict[str, da.Array]:
+    """The label images beside the mosaic: {"lamellar": ..., "bcc": ...}."""
+    options = context.config.segment
+    parameters = None if options is None else options.model_dump(mode="json")
+    labels: dict[str, da.Array] = {}
+    with context.stage("segment", parameters=parameters, upstream=("blend",)) as scope:
+        if options is None:
+            return labels
+        for name, method in (("lamellar", options.lamellar), ("bcc", options.bcc)):
+            array = segment.segment(mosaic.levels[0], method=method, pixel_um=mosaic.pixel_um)
+            store.write_label(
+                array,
+                mosaic.path,
+                name,
+                compute=scope.compute,
+                overwrite=scope.starts_anew,
+            )
+            store.write_pyramid(mosaic.path, compute=scope.compute, label=name)
+        opened = store.open_mosaic(mosaic.path)
+        return {name: opened.label(name) for name in ("lamellar", "bcc")}
+
+
+def analyse_stage(
+    context: Context, mosaic: store.Mosaic, labels: dict[str, da.Array]
+) -> pd.DataFrame | None:
+    """The table of cells; also profile.csv and, with hardness data, correlation.csv."""
+    options = context.config.analyse
+    if options is None:
+        return None
+    hardness = None if options.hardness is None else context.base / options.hardness.file
+    if hardness is not None and not hardness.is_file():
+        raise InputError(f"analyse.hardness.file: there is no file {hardness}.")
+    inputs = None if hardness is None else file_identity(hardness)
+    with context.stage(
+        "analyse",
+        parameters=options.model_dump(mode="json"),
+        inputs=inputs,
+        upstream=("segment",),
+    ) as scope:
+        cells = analyse.analyse(
+            mosaic.levels[0],
+            labels,
+            options=options,
+            pixel_um=mosaic.pixel_um,
+            compute=scope.compute,
+        )
+        write = store.write_table
+        write(cells, context.folder.tables, "cells")
+        profile = analyse.profile(cells)
+        write(profile, context.folder.tables, "profile")
+        if hardness is not None and options.hardness is not None:
+            table = analyse.correlate(profile, hardness, options=options.hardness)
+            write(table, context.folder.tables, "correlation")
+    return cells
+
+
+def report_stage(context: Context) -> Path:
+    """Figures and report.html, made from the run folder alone."""
+    options = context.config.report
+    upstream = tuple(stage for stage in context.digests if stage != "report")
+    with context.stage("report", parameters=options.model_dump(mode="json"), upstream=upstream):
+        return write_report(context.folder.path, options=options)
+
+
+def walk(context: Context) -> Iterator[str]:
+    """Run stage after stage, giving the name of each one that is done; stop when you like."""
+    raw = frames_stage(context)
+    yield "frames"
+    graph = register_stage(context, raw)
+    yield "register"
+    layout = solve_stage(context, raw, graph)
+    yield "solve"
+    pictures = denoise_stage(context, raw)
+    yield "denoise"
+    blend_stage(context, pictures, layout)
+    yield "blend"
+    mosaic = pyramid_stage(context)
+    yield "pyramid"
+    labels = segment_stage(context, mosaic)
+    yield "segment"
+    analyse_stage(context, mosaic, labels)
+    yield "analyse"
+    report_stage(context)
+    yield "report"

@@ -50,5 +50,5 @@ def read_box(array: da.Array, box: Box) -> Delayed:
     own pixels and not its neighbours' whole chunks; chunks that are computed are shared.
     """
     part = array[box.slices].rechunk(box.shape)
-    from_storage = len(array.__dask_graph__().layers) <= 2
+    from_storage = len(array.dask.layers) <= 2
     return part.to_delayed(optimize_graph=from_storage).ravel()[0]

@@ -1,0 +1,84 @@
+"""Labels of a lazy mosaic: one task per chunk, each reading its chunk and a halo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from cemi_dask.compute import named_task, read_box
+from cemi_dask.errors import ConfigError, InputError
+from cemi_dask.geometry import Box
+from cemi_dask.segment.labels import Labeller, Labels
+from cemi_dask.segment.lamellar import SEGMENTERS
+from cemi_dask.segment.phases import PHASES
+
+
+def segment(
+    mosaic: da.Array | npt.NDArray[Any],
+    *,
+    method: Labeller | dict[str, Any] | str,
+    pixel_um: float | None = None,
+) -> da.Array:
+    """A lazy label picture (y, x), uint8, out of a mosaic (y, x); same shape and chunks.
+
+    `method` is a phase method or a lamellar segmenter: itself, its name, or its options as
+    in YAML. `pixel_um` is needed only by methods whose lengths are given in micrometres.
+    Every chunk sees the method's halo, so that the labels do not depend on the chunks.
+    Raises ConfigError for an unknown method, InputError for an array that is no picture.
+    """
+    lazy = mosaic if isinstance(mosaic, da.Array) else da.from_array(mosaic, chunks=4096)
+    if lazy.ndim != 2:
+        raise InputError(f"A mosaic has two dimensions (y, x); this array's shape is {lazy.shape}.")
+    labeller = resolve(method).at_scale(pixel_um)
+    name = f"segment-shard-{tokenize(lazy.name, labeller)}"
+    (rows, cols), image = lazy.chunks, Box(0, 0, *lazy.shape)
+    tops, lefts = np.cumsum((0, *rows)), np.cumsum((0, *cols))
+    tasks: list[Any] = []
+    layer: dict[Any, Any] = {}
+    for r in range(len(rows)):
+        for c in range(len(cols)):
+            box = Box(int(tops[r]), int(lefts[c]), int(tops[r + 1]), int(lefts[c + 1]))
+            seen = _seen(box, labeller).intersect(image)
+            task = named_task(
+                f"segment-block-{r}-{c}",
+                label_block,
+                read_box(lazy, seen),
+                labeller,
+                box.relative_to(seen),
+            )
+            tasks.append(task)
+            layer[(name, r, c)] = task.key
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=tasks)
+    return da.Array(graph, name, chunks=lazy.chunks, dtype=np.uint8)
+
+
+def label_block(grey: npt.NDArray[Any], labeller: Labeller, keep: Box) -> Labels:
+    """Labels of the pixels in `keep`, a box inside the block `grey` (y, x) with its halo."""
+    return np.ascontiguousarray(labeller(grey)[keep.slices])
+
+
+def resolve(method: Labeller | dict[str, Any] | str) -> Labeller:
+    """A labelling method of either kind from its name, from a mapping as in YAML, or itself.
+
+    Raises ConfigError that lists every valid name or names the wrong key.
+    """
+    if isinstance(method, Labeller):
+        return method
+    name = method if isinstance(method, str) else method.get("method")
+    for registry in (SEGMENTERS, PHASES):
+        if name in registry.classes():
+            return registry.parse(method)
+    names = sorted((*SEGMENTERS.classes(), *PHASES.classes()))
+    raise ConfigError(f"No labelling method is called {name!r}. Choose one of {', '.join(names)}.")
+
+
+def _seen(box: Box, labeller: Labeller) -> Box:
+    """The box with the method's halo, its start moved down to a multiple of the stride."""
+    wide, stride = box.expand(labeller.halo_px), labeller.stride_px
+    y0, x0 = max(0, wide.y0), max(0, wide.x0)
+    return Box(y0 - y0 % stride, x0 - x0 % stride, wide.y1, wide.x1)

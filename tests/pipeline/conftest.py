@@ -1,0 +1,63 @@
+"""A small simulated ingot and its undisturbed run, shared by the tests of the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cemi_dask.pipeline import RunResult, run
+from cemi_dask.pipeline.simulation import simulate_ingot
+
+# Small frames, so that a whole run takes seconds; colonies shrink with them.
+SMALL: dict[str, Any] = {
+    "rows": 2,
+    "frames_per_row": 6,
+    "looks": 3,
+    "frame_shape": (208, 320),
+    "pitch_x_px": 178,
+    "pitch_y_px": 131,
+    "row_offset_px": 15,
+    "seed": 4,
+    "noise_sigma": 12.0,
+    "specimen": {"colony_px": 90.0},
+}
+
+
+def write_config(path: Path, **changes: Any) -> Path:
+    """A variant of a config beside the original: `changes` replace top-level keys."""
+    values = yaml.safe_load(path.read_text())
+    values.update(changes)
+    variant = path.with_name(f"{'-'.join(changes) or 'plain'}.yaml")
+    variant.write_text(yaml.safe_dump(values))
+    return variant
+
+
+@pytest.fixture(scope="session")
+def ingot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a simulated ingot: two row videos and their truth beside it."""
+    folder = tmp_path_factory.mktemp("ingot") / "videos"
+    config = simulate_ingot(folder, SMALL)
+    return write_config(
+        config,
+        mosaic={"shard_px": 256, "chunk_px": 64},
+        analyse={"grid": {"cell_px": [104, 128]}, "hardness": {"file": "hardness.csv"}},
+        cluster={"kind": "local", "workers": 2, "dashboard": None},
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(ingot: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """The undisturbed run of that ingot."""
+    return run(ingot, out=tmp_path_factory.mktemp("finished") / "run")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder` by relative path: what must be the same byte for byte."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

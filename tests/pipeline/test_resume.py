@@ -1,0 +1,79 @@
+"""A run that is killed with SIGKILL, in any stage, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cemi_dask.pipeline import RunResult, run
+from tests.pipeline.conftest import contents
+
+# Runs the job in a process of its own and kills that process as soon as `count` items of
+# `stage` are finished (count 0: as the stage begins).
+KILLED = """
+import os, signal, sys
+from cemi_dask.pipeline import run
+from cemi_dask.pipeline.progress import Lines
+
+config, out, stage, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+
+class Killer(Lines):
+    def check(self):
+        if self.name == stage and self.finished >= count:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def stage(self, name):
+        super().stage(name)
+        self.finished = 0
+        self.check()
+    def advance(self):
+        super().advance()
+        self.finished += 1
+        self.check()
+
+if __name__ == "__main__":
+    run(config, out=out, progress=Killer())
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "count"),
+    [
+        ("frames", 1),
+        ("register", 1),
+        ("solve", 0),
+        ("denoise", 2),
+        ("blend", 2),
+        ("pyramid", 1),
+        ("segment", 3),
+        ("analyse", 1),
+        ("report", 0),
+    ],
+)
+def test_a_killed_run_resumes_to_the_same_bytes(
+    stage: str, count: int, ingot: Path, finished: RunResult, tmp_path: Path
+) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    out = tmp_path / "run"
+    killed = subprocess.run(
+        [sys.executable, str(script), str(ingot), str(out), stage, str(count)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = {
+        path.stem: sum('"item"' in line for line in path.read_text().splitlines())
+        for path in (out / "ledger").glob("*.jsonl")
+    }
+    result = run(ingot, out=out)
+    for name, record in result.summary["stages"].items():
+        assert record["skipped"] == done.get(name, 0), name
+    if count:
+        assert result.summary["stages"][stage]["skipped"] >= count
+    for name in ("mosaic.ome.zarr", "tables", "figures"):
+        assert contents(out / name) == contents(finished.out / name), name
+    assert json.loads((out / "run.json").read_text())["state"] == "finished"

@@ -20,7 +20,7 @@ class _Shrinking(Denoiser):
         default=8, ge=1, description="Distance of neighbouring blocks; divides block_px."
     )
     threshold_sigma: float = Field(
-        default=2.7, gt=0, description="First pass: coefficients below this many sigmas are noise."
+        default=2.4, gt=0, description="First pass: coefficients below this many sigmas are noise."
     )
     wiener_noise: float = Field(
         default=0.5,

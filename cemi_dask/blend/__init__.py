@@ -1,0 +1,28 @@
+"""Frames and their layout to one mosaic: subpixel shift, weights, the render kernel."""
+
+from cemi_dask.blend.graph import blend
+from cemi_dask.blend.methods import (
+    BLENDERS,
+    Average,
+    Blender,
+    Feather,
+    First,
+    Nearest,
+    ShiftedFrame,
+)
+from cemi_dask.blend.render import render
+from cemi_dask.blend.resample import shift_frame, shift_taps
+
+__all__ = [
+    "BLENDERS",
+    "Average",
+    "Blender",
+    "Feather",
+    "First",
+    "Nearest",
+    "ShiftedFrame",
+    "blend",
+    "render",
+    "shift_frame",
+    "shift_taps",
+]

@@ -1,0 +1,171 @@
+"""How overlapping frames become one picture: `Blender`, its built-ins, `BLENDERS`.
+
+A blender is called with a box of the mosaic and the frames that touch it, one after the
+other, already shifted onto the mosaic's pixels and grey-corrected. Its arithmetic must be
+per pixel and in the given order, so that a picture made of shards equals one made at once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from cemi_dask.blend.resample import MARGIN_PX
+from cemi_dask.geometry import Box
+from cemi_dask.methods import Method, Registry
+
+Float32 = npt.NDArray[np.float32]
+
+# Weight of the outermost pixels, which the filter makes of mirrored ones: they count only
+# where no other frame has better ones (a millionth is under 1/1000 grey level).
+_MARGIN_WEIGHT = np.float32(1e-6)
+
+
+@dataclass(frozen=True)
+class ShiftedFrame:
+    """A frame on the mosaic's pixel grid: `pixels` (h, w) float32 fill `box` of the mosaic.
+
+    The pixels may be used as working memory by whoever receives the frame.
+    """
+
+    box: Box
+    pixels: Float32
+
+
+class Blender(Method):
+    """Base of blenders: call with a box and its shifted frames, get float32 (h, w).
+
+    Pixels that no frame covers are NaN.
+    """
+
+    @abstractmethod
+    def __call__(self, box: Box, frames: Iterable[ShiftedFrame]) -> Float32:
+        """The picture in `box`, NaN where no frame lies; `frames` come in ascending order."""
+
+
+def border_distance_px(length: int) -> Float32:
+    """Distance in px from each of `length` pixel centres to the nearer end, less the margin.
+
+    Zero or negative within the margin where the shift filter saw mirrored pixels.
+    """
+    centre = np.arange(length, dtype=np.float32) + np.float32(0.5)
+    nearer: Float32 = np.minimum(centre, np.float32(length) - centre) - np.float32(MARGIN_PX)
+    return nearer
+
+
+def weighted_mean(
+    box: Box, frames: Iterable[ShiftedFrame], ramp_px: float, *, power: float = 1.0
+) -> Float32:
+    """Mean of the frames, each weighted by a ramp that rises from its border over `ramp_px`.
+
+    ``weight = clip(distance / ramp_px, 1e-6, 1) ** power`` per axis, multiplied over both axes.
+    NaN where no frame lies.
+    """
+    total = np.zeros(box.shape, np.float32)
+    weights = np.zeros(box.shape, np.float32)
+    for frame in frames:
+        part = frame.box.intersect(box)
+        if part.empty:
+            continue
+        ys, xs = part.relative_to(frame.box).slices
+        there = part.relative_to(box).slices
+        height, width = frame.pixels.shape
+        ramps = (
+            np.clip(border_distance_px(n) / np.float32(ramp_px), _MARGIN_WEIGHT, np.float32(1))
+            ** np.float32(power)
+            for n in (height, width)
+        )
+        ramp_y, ramp_x = ramps
+        weight = np.multiply.outer(ramp_y[ys], ramp_x[xs])
+        pixels = frame.pixels[ys, xs]
+        weights[there] += weight
+        pixels *= weight
+        total[there] += pixels
+    with np.errstate(invalid="ignore"):
+        total /= weights  # 0 / 0 where no frame lies: NaN, as wanted
+    return total
+
+
+def best_frame(box: Box, frames: Iterable[ShiftedFrame], *, by_distance: bool) -> Float32:
+    """Each pixel from one frame: the one with the highest score; the first of equals.
+
+    With `by_distance` the score is the product of the distances to the frame's borders along
+    y and x, otherwise the same everywhere but in the outermost margin. NaN where no frame lies.
+    """
+    picture = np.full(box.shape, np.nan, np.float32)
+    best = np.zeros(box.shape, np.float32)
+    for frame in frames:
+        part = frame.box.intersect(box)
+        if part.empty:
+            continue
+        ys, xs = part.relative_to(frame.box).slices
+        there = part.relative_to(box).slices
+        distance_y, distance_x = (border_distance_px(n) for n in frame.pixels.shape)
+        if not by_distance:
+            distance_y, distance_x = np.sign(distance_y), np.sign(distance_x)
+        score = np.multiply.outer(
+            np.maximum(distance_y, _MARGIN_WEIGHT)[ys], np.maximum(distance_x, _MARGIN_WEIGHT)[xs]
+        )
+        wins = score > best[there]
+        np.copyto(picture[there], frame.pixels[ys, xs], where=wins)
+        np.copyto(best[there], score, where=wins)
+    return picture
+
+
+class Feather(Blender):
+    """Weighted mean whose weights rise from the frames' borders: no visible seams."""
+
+    method: Literal["feather"] = "feather"
+    width_px: float = Field(
+        default=64.0,
+        gt=0,
+        description="Distance from a frame's border over which its weight rises to 1.",
+    )
+
+    def __call__(self, box: Box, frames: Iterable[ShiftedFrame]) -> Float32:
+        """The feathered mean in `box`, NaN where no frame lies."""
+        return weighted_mean(box, frames, self.width_px)
+
+
+class Average(Blender):
+    """Plain mean of all frames: the lowest noise, visible steps at borders."""
+
+    method: Literal["average"] = "average"
+
+    def __call__(self, box: Box, frames: Iterable[ShiftedFrame]) -> Float32:
+        """The plain mean in `box`, NaN where no frame lies."""
+        # A ramp shorter than half a pixel: weight 1 from the margin inwards.
+        return weighted_mean(box, frames, 0.5)
+
+
+class Nearest(Blender):
+    """The frame whose border is farthest away: nothing is mixed, noise keeps its statistics."""
+
+    method: Literal["nearest"] = "nearest"
+
+    def __call__(self, box: Box, frames: Iterable[ShiftedFrame]) -> Float32:
+        """Each pixel from one frame only, NaN where no frame lies."""
+        return best_frame(box, frames, by_distance=True)
+
+
+class First(Blender):
+    """The frame recorded first: the beam contaminates what it has scanned before."""
+
+    method: Literal["first"] = "first"
+
+    def __call__(self, box: Box, frames: Iterable[ShiftedFrame]) -> Float32:
+        """Each pixel from the first frame that covers it, NaN where no frame lies."""
+        return best_frame(box, frames, by_distance=False)
+
+
+BLENDERS: Registry[Blender] = Registry(
+    "blender",
+    Blender,  # type: ignore[type-abstract]  # the registry only asks issubclass
+    (Feather, Average, Nearest, First),
+)

@@ -1,0 +1,35 @@
+"""Where results lie: OME-Zarr mosaics with pyramid and labels, frame stores, tables, text."""
+
+from cemi_dask.store.atomic import storing, write_json_atomic, write_text_atomic
+from cemi_dask.store.framestore import (
+    FrameWriter,
+    create_frame_array,
+    open_frame_store,
+    write_frames,
+)
+from cemi_dask.store.mosaic import Mosaic, MosaicOptions, open_mosaic, write_label, write_mosaic
+from cemi_dask.store.pyramid import halve_labels, halve_mean, write_pyramid
+from cemi_dask.store.tables import CONTRACT, read_table, write_table
+from cemi_dask.store.thumbnail import thumbnail
+
+__all__ = [
+    "CONTRACT",
+    "FrameWriter",
+    "Mosaic",
+    "MosaicOptions",
+    "create_frame_array",
+    "halve_labels",
+    "halve_mean",
+    "open_frame_store",
+    "open_mosaic",
+    "read_table",
+    "storing",
+    "thumbnail",
+    "write_frames",
+    "write_json_atomic",
+    "write_label",
+    "write_mosaic",
+    "write_pyramid",
+    "write_table",
+    "write_text_atomic",
+]

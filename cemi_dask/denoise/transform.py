@@ -99,6 +99,15 @@ class Dct(_Shrinking):
     step_px: int = Field(
         default=4, ge=1, description="Distance of neighbouring blocks; divides block_px."
     )
+    threshold_sigma: float = Field(
+        default=2.7, gt=0, description="First pass: coefficients below this many sigmas are noise."
+    )
+    wiener_noise: float = Field(
+        default=1.0,
+        ge=0,
+        le=2,
+        description="Second pass: share of the noise power that the Wiener filter assumes.",
+    )
 
     def _shrink(self, picture: FloatFrame, noise: NoiseModel) -> FloatFrame:
         return shrink_cosine(picture, noise, self._shrinkage)

@@ -1,0 +1,103 @@
+"""`GradientFilm`: a fine-grained film whose dark particles change in number and size along x."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from cemi_dask.geometry import Box
+from cemi_dask.simulate.colonies import Tessellation, find_colonies
+from cemi_dask.simulate.edges import BlurredEdge, Edge, PixelEdge
+from cemi_dask.simulate.lattice import Float32, Float64, uniform
+from cemi_dask.simulate.specimen import Gradient, Truth, coordinates
+
+
+class GradientFilm(BaseModel):
+    """A (PbSe)1-x(SrSe)x-like gradient film: bright grains with fine dark particles.
+
+    Same protocol as `Specimen`; its truth `bcc` is the area fraction of the dark particles,
+    nothing in it is lamellar and nothing invalid.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["film"] = "film"
+    width_px: int = Field(9_096, ge=1, description="Length along which the gradients stretch.")
+    height_px: int = Field(608, ge=1, description="Height of the specimen.")
+    pixel_um: float = Field(0.05, gt=0, description="Size of a pixel.")
+    seed: int = Field(0, ge=0, description="Another seed is another specimen.")
+    spacing_px: float = Field(11.0, ge=4, description="Mean distance between particles.")
+    density: Gradient = Field(
+        Gradient(left=0.35, middle=0.75, right=0.95),
+        description="Share of the places that hold a particle, along x.",
+    )
+    radius: Gradient = Field(
+        Gradient(left=0.16, middle=0.23, right=0.34),
+        description="Radius of the particles, in units of spacing_px, along x (at most 0.45).",
+    )
+    grain_px: float = Field(60.0, ge=20, description="Mean distance between grain centres.")
+    bright_level: float = Field(160.0, gt=0, le=255, description="Grey level of the grains.")
+    dark_level: float = Field(70.0, ge=0, le=255, description="Grey level of the particles.")
+    tone_variation: float = Field(0.06, ge=0, le=0.3, description="Contrast between grains.")
+    psf_sigma_px: float = Field(
+        0.5, gt=0, description="Edge blur of the specimen's own picture, without a microscope."
+    )
+
+    def image(
+        self, y0: float, x0: float, shape: tuple[int, int], *, psf_sigma_px: float | None = None
+    ) -> Float32:
+        """Noise-free grey levels 0..255 (float32) of a window at any subpixel corner."""
+        y, x = coordinates(y0, x0, shape)
+        edge = BlurredEdge(self.psf_sigma_px if psf_sigma_px is None else psf_sigma_px)
+        dark = self._dark(y, x, edge)
+        contrast = np.float32(self.dark_level - self.bright_level)
+        return self._tone(y, x, edge) * (np.float32(self.bright_level) + contrast * dark)
+
+    def truth(self, box: Box) -> Truth:
+        """Truth of a box of whole pixels; see `truth_at`."""
+        return self.truth_at(box.y0, box.x0, box.shape)
+
+    def truth_at(self, y0: float, x0: float, shape: tuple[int, int]) -> Truth:
+        """bcc (particles' area fraction per pixel), lamellar (False), period_px (NaN), valid."""
+        y, x = coordinates(y0, x0, shape)
+        return {
+            "bcc": self._dark(y, x, PixelEdge()),
+            "lamellar": np.zeros(shape, bool),
+            "period_px": np.full(shape, np.nan, np.float32),
+            "valid": np.ones(shape, bool),
+        }
+
+    def _dark(self, y: Float64, x: Float64, edge: Edge) -> Float32:
+        # A particle's centre keeps to the middle half of its cell, so only the 2 x 2 cells
+        # nearest to a pixel can reach it.
+        row, col = (np.floor(v / self.spacing_px - 0.5).astype(np.int64) for v in (y, x))
+        cells = np.arange(row[0], row[-1] + 2)[:, None], np.arange(col[0], col[-1] + 2)[None, :]
+        u = [uniform(self.seed, 400 + k, *cells) for k in range(4)]
+        centre_y = (cells[0] + 0.25 + 0.5 * u[0]) * self.spacing_px - y[0]
+        centre_x = (cells[1] + 0.25 + 0.5 * u[1]) * self.spacing_px - x[0]
+        place = cells[1] * self.spacing_px / self.width_px
+        radius = self.radius.at(place) * self.spacing_px * (0.75 + 0.5 * u[2])
+        radius = np.where(u[3] < self.density.at(place), radius, -10.0)
+        table = np.stack([centre_y, centre_x, radius]).astype(np.float32)
+        here_y = (y - y[0]).astype(np.float32)[:, None]
+        here_x = (x - x[0]).astype(np.float32)[None, :]
+        clear = np.ones((len(y), len(x)), np.float32)
+        for di in (0, 1):
+            for dj in (0, 1):
+                near = table.take(row - row[0] + di, axis=1).take(col - col[0] + dj, axis=2)
+                distance = np.sqrt((here_y - near[0]) ** 2 + (here_x - near[1]) ** 2)
+                clear *= 1 - edge(near[2] - distance)
+        return 1 - clear
+
+    def _tone(self, y: Float64, x: Float64, edge: BlurredEdge) -> Float32:
+        grains = Tessellation(self.seed, self.grain_px, stream=420)
+        found = find_colonies(grains, y, x, border_px=4 * edge.sigma_px)
+        tones = 1 + self.tone_variation * (2 * uniform(self.seed, 440, found.i, found.j) - 1)
+        tones = tones.astype(np.float32)
+        tone = np.take(tones, found.label)
+        flat = tone.ravel()
+        weight = edge(-found.distance_px)
+        flat[found.border] += weight * (tones[found.other] - flat[found.border])
+        return tone

@@ -3,11 +3,20 @@
 from cemi_dask.store.atomic import storing, write_json_atomic, write_text_atomic
 from cemi_dask.store.framestore import (
     FrameWriter,
-    create_frame_array,
+    create_frames,
+    frame_count,
     open_frame_store,
     write_frames,
 )
-from cemi_dask.store.mosaic import Mosaic, MosaicOptions, open_mosaic, write_label, write_mosaic
+from cemi_dask.store.mosaic import (
+    Legend,
+    Mosaic,
+    MosaicOptions,
+    fit_shard,
+    open_mosaic,
+    write_label,
+    write_mosaic,
+)
 from cemi_dask.store.pyramid import halve_labels, halve_mean, write_pyramid
 from cemi_dask.store.tables import CONTRACT, read_table, write_table
 from cemi_dask.store.thumbnail import thumbnail
@@ -15,9 +24,12 @@ from cemi_dask.store.thumbnail import thumbnail
 __all__ = [
     "CONTRACT",
     "FrameWriter",
+    "Legend",
     "Mosaic",
     "MosaicOptions",
-    "create_frame_array",
+    "create_frames",
+    "fit_shard",
+    "frame_count",
     "halve_labels",
     "halve_mean",
     "open_frame_store",

@@ -22,7 +22,6 @@ from cemi_dask.store.arrays import (
     Array,
     ArraySpec,
     array_stamp,
-    ensure_array,
     make_array,
     open_array,
     read_region,
@@ -93,24 +92,22 @@ def _frame_spec(count: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Arr
     return ArraySpec((count, *shape), dtype.name, (1, *shape), None, "none", _AXES)
 
 
-def create_frame_array(
-    path: Path | str,
-    key: str,
-    count: int,
-    frame_shape: tuple[int, int],
-    dtype: npt.DTypeLike,
-) -> None:
-    """An array for `count` frames under `key`, to be filled by `write_frames` in any order.
+def frame_count(path: Path | str, key: str) -> int:
+    """Number of frames of the source `key`; StoreError if it is missing or unfinished."""
+    return int(_finished(Path(path) / key).shape[0])
 
-    Several tasks may write different frames at once. One that is there with the same shape and
-    type is kept. Whether all frames were written is for the caller to know (a missing one
-    raises StoreError when read).
+
+def create_frames(path: Path | str, key: str, *, like: str) -> None:
+    """A new array `key` for as many frames of the same size and type as the source `like` has.
+
+    It is to be filled by `write_frames`, several tasks at once if wanted. What lay under that
+    key is deleted. A frame that was never written raises StoreError when it is read.
     """
-    folder = Path(path) / key
-    spec = _frame_spec(count, frame_shape, np.dtype(dtype))
-    if not ensure_array(folder, spec, overwrite=True):
-        with storing(folder):
-            open_array(folder, "write").attrs["cemi"] = _FINISHED
+    folder = Path(path)
+    model = _finished(folder / like)
+    make_array(folder / key, _frame_spec(model.shape[0], model.shape[1:], model.dtype))
+    with storing(folder / key):
+        open_array(folder / key, "write").attrs["cemi"] = _FINISHED
 
 
 def write_frames(
@@ -118,7 +115,7 @@ def write_frames(
 ) -> dict[str, int]:
     """Write `frames` (y, x) or blocks (1, y, x) at start, start + 1, ... of the array `key`.
 
-    Returns ``{"frames": n, "bytes": n}``. The array is made by `create_frame_array`.
+    Returns ``{"frames": n, "bytes": n}``. The array is made by `create_frames`.
     """
     folder = Path(path) / key
     array = open_array(folder, "write")

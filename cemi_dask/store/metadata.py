@@ -14,6 +14,7 @@ FORMAT_VERSION = 1
 Colour = tuple[int, int, int, int]
 
 _NO_PIXEL_SIZE = "The pixel size is unknown: the unit of both axes is one pixel of level 0."
+_CLEAR: Colour = (0, 0, 0, 0)
 # Okabe and Ito's palette, readable with any colour vision, half transparent.
 _PALETTE: tuple[Colour, ...] = (
     (230, 159, 0, 128),
@@ -80,15 +81,17 @@ def label_attributes(
     colors: Mapping[int, Colour] | None,
 ) -> dict[str, Any]:
     """Attributes of a label's group: what each value means and its colour (RGBA, 0..255)."""
-    values = sorted(meaning)
-    shown = dict(colors or {})
-    for number, value in enumerate(v for v in values if v != 0):
+    shown: dict[int, Colour] = {0: _CLEAR, **(colors or {})}
+    for number, value in enumerate(sorted(v for v in meaning if v != 0)):
         shown.setdefault(value, _PALETTE[number % len(_PALETTE)])
-    label: dict[str, Any] = {"source": {"image": "../../"}}
-    if shown:
-        label["colors"] = [{"label-value": v, "rgba": list(shown[v])} for v in sorted(shown)]
-    if values:
-        label["properties"] = [{"label-value": v, "meaning": meaning[v]} for v in values]
+    label = {
+        "source": {"image": "../../"},
+        "colors": [{"label-value": v, "rgba": list(shown[v])} for v in sorted(shown)],
+        "properties": [
+            {"label-value": v, "meaning": meaning.get(v, "background" if v == 0 else "")}
+            for v in sorted(shown)
+        ],
+    }
     ome = {
         "version": "0.5",
         "multiscales": [multiscale(levels, pixel_um, name, "majority")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from cemi_dask.store.arrays import (
     open_array,
     write_region,
 )
+from cemi_dask.store.atomic import storing
 
 _MOSAIC_TYPES = ("uint8", "uint16", "float32")
 _LABEL_TYPES = ("uint8", "uint16", "uint32")
@@ -68,6 +69,20 @@ class MosaicOptions(BaseModel):
         while long_side > _LONG_SIDE_PX:
             count, long_side = count + 1, -(-long_side // 2)
         return count
+
+
+def fit_shard(shape: tuple[int, int], options: MosaicOptions) -> int:
+    """Side in px of the blocks to cut a mosaic of `shape` into, so that each is one shard."""
+    return max(options.shard_shape(shape))
+
+
+class Legend(BaseModel):
+    """What the values of a label image mean, and their colours (RGBA, 0..255)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    meaning: dict[int, str] = {}
+    colors: dict[int, metadata.Colour] = {}
 
 
 @dataclass(frozen=True)
@@ -175,17 +190,17 @@ def write_mosaic(
 
     One item ``blend-shard/row-col`` per shard computes the block and writes it; its result is
     ``{"bytes": n}``. An array that is there already with the same shape, type and codec is
-    kept, and with it the shards that a resumed run has finished; another one raises StoreError
-    unless `overwrite`. Coarser levels follow with `write_pyramid`. ConfigError for blocks that
-    are not the shards: two tasks writing into one shard would lose data.
+    kept, and with it the shards that a resumed run has finished; another one raises StoreError.
+    With `overwrite` whatever is there is deleted first. Coarser levels and labels made from
+    older shards are dropped; `write_pyramid` makes the levels. ConfigError for blocks that are
+    not the shards: two tasks writing into one shard would lose data.
     """
     folder = Path(path)
     spec = _array_spec(array, options, _MOSAIC_TYPES)
-    if not ensure_array(folder / "0", spec, overwrite=overwrite):
-        (folder / "zarr.json").unlink(missing_ok=True)
+    prepare_array(folder, spec, overwrite=overwrite)
     compute(shard_items(array, folder / "0", "blend-shard/"))
     attributes = metadata.image_attributes(1, pixel_um, options=options.model_dump())
-    metadata.write_group(folder, attributes)
+    describe(folder, attributes)
     return open_mosaic(folder)
 
 
@@ -205,16 +220,17 @@ def write_label(
     path: Path | str,
     name: str,
     *,
-    meaning: Mapping[int, str] | None = None,
-    colors: Mapping[int, metadata.Colour] | None = None,
+    legend: Legend | None = None,
     compute: Compute = compute_items,
+    overwrite: bool = False,
 ) -> None:
     """A label image ``labels/name`` beside the mosaic at `path`, from a dask array like level 0.
 
-    Integers; 0 is background. `meaning` says what each value is, `colors` how to show it (RGBA).
-    One item ``segment-shard/name-row-col`` per shard. Coarser levels: ``write_pyramid(label=)``.
-    A label of that name and another kind is replaced. ConfigError for blocks that are not the
-    mosaic's shards, StoreError where there is no mosaic.
+    Integers; 0 is background; `legend` says what the other values are (by default 1 is what the
+    label is called). One item ``segment-shard/name-row-col`` per shard. Coarser levels follow
+    with ``write_pyramid(label=name)``. An array that is there already is treated as by
+    `write_mosaic`. ConfigError for blocks that are not the mosaic's shards, StoreError where
+    there is no mosaic.
     """
     folder = Path(path)
     mosaic = open_mosaic(folder)
@@ -225,14 +241,49 @@ def write_label(
         )
     options = options_of(folder).model_copy(update={"codec": LABEL_CODEC})
     target = folder / "labels" / name
-    ensure_array(target / "0", _array_spec(array, options, _LABEL_TYPES), overwrite=True)
+    prepare_array(target, _array_spec(array, options, _LABEL_TYPES), overwrite=overwrite)
     compute(shard_items(array, target / "0", f"segment-shard/{name}-"))
+    shown = legend or Legend(meaning={1: name})
     attributes = metadata.label_attributes(
-        1, mosaic.pixel_um, name, meaning=meaning or {}, colors=colors
+        1, mosaic.pixel_um, name, meaning=shown.meaning, colors=shown.colors
     )
-    metadata.write_group(target, attributes)
+    describe(target, attributes)
     names = sorted({*mosaic.labels, name})
     metadata.write_group(folder / "labels", {"ome": {"version": "0.5", "labels": names}})
+
+
+def prepare_array(folder: Path, spec: ArraySpec, *, overwrite: bool) -> None:
+    """Level 0 of the image in `folder`, kept where it is there already; see `write_mosaic`."""
+    with storing(folder):
+        if overwrite and folder.exists():
+            shutil.rmtree(folder)
+        if not ensure_array(folder / "0", spec):
+            _drop_derived(folder)
+
+
+def describe(folder: Path, attributes: dict[str, Any]) -> None:
+    """Write the metadata of an image whose level 0 is complete.
+
+    Metadata that are younger than every shard are kept, and with them the coarser levels and
+    labels that they list: nothing was written since.
+    """
+    group = folder / "zarr.json"
+    shards = [file for file in (folder / "0" / "c").rglob("*") if file.is_file()]
+    if group.is_file():
+        written = group.stat().st_mtime_ns
+        if all(shard.stat().st_mtime_ns <= written for shard in shards):
+            return
+    with storing(folder):
+        _drop_derived(folder)
+    metadata.write_group(folder, attributes)
+
+
+def _drop_derived(folder: Path) -> None:
+    """Delete the metadata, coarser levels and labels of the image in `folder`."""
+    (folder / "zarr.json").unlink(missing_ok=True)
+    for part in folder.iterdir():
+        if part.is_dir() and (part.name == "labels" or (part.name.isdigit() and part.name != "0")):
+            shutil.rmtree(part)
 
 
 def _array_spec(array: da.Array, options: MosaicOptions, types: tuple[str, ...]) -> ArraySpec:

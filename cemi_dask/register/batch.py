@@ -1,0 +1,93 @@
+"""The graph layer of registration: many pairs as a few named lazy items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cemi_dask.compute import Compute, named_task
+from cemi_dask.errors import InputError
+from cemi_dask.frameset import Frames, plane
+from cemi_dask.overlap import PairShift
+from cemi_dask.register.correlate import Search
+from cemi_dask.register.options import RegisterOptions
+from cemi_dask.register.pair import measure_prepared
+from cemi_dask.register.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Request:
+    """A pair i < j to measure, and the displacements j - i among which to look."""
+
+    i: int
+    j: int
+    search: Search
+
+
+def measure_all(
+    frames: Frames,
+    requests: Iterable[Request],
+    stage: str,
+    *,
+    options: RegisterOptions,
+    compute: Compute,
+) -> list[PairShift]:
+    """The shift of every requested pair, ordered by (i, j).
+
+    Items are named ``register-pair/<stage>-<first>-<last>`` after the range of i they
+    hold: neighbours share frames, so each frame is read by few items.
+    """
+    groups: dict[int, list[Request]] = {}
+    for request in sorted(requests, key=lambda r: (r.i, r.j)):
+        groups.setdefault(request.i // options.frames_per_item, []).append(request)
+    blocks = frames.delayed()
+    items = {}
+    for group in groups.values():
+        ids = sorted({r.i for r in group} | {r.j for r in group})
+        items[f"register-pair/{stage}-{group[0].i}-{group[-1].i}"] = named_task(
+            "register-pair", _measure_group, [blocks[k] for k in ids], ids, group, options
+        )
+    results = compute(items) if items else {}
+    return [PairShift.from_json(pair) for name in items for pair in results[name]]
+
+
+def _measure_group(
+    blocks: Sequence[npt.NDArray[Any]],
+    ids: Sequence[int],
+    requests: Sequence[Request],
+    options: RegisterOptions,
+) -> list[dict[str, Any]]:
+    """One item: `requests`, ordered by i, measured on the blocks of the frames `ids`."""
+    last = {k: n for n, r in enumerate(requests) for k in (r.i, r.j)}
+    pixels = {k: plane(np.asarray(block)) for k, block in zip(ids, blocks, strict=True)}
+    ready: dict[int, Prepared] = {}
+    results = []
+    for n, request in enumerate(requests):
+        for k in (request.i, request.j):
+            if k not in ready:
+                ready[k] = _prepare(pixels[k], k, options)
+        pair = measure_prepared(
+            ready[request.i],
+            ready[request.j],
+            (request.i, request.j),
+            request.search,
+            options=options,
+        )
+        results.append(pair.to_json())
+        if n + 1 == len(requests) or requests[n + 1].i != request.i:
+            ready[request.i].forget_gradients()
+        for k in {request.i, request.j}:
+            if last[k] == n:
+                del ready[k]
+    return results
+
+
+def _prepare(picture: npt.NDArray[Any], index: int, options: RegisterOptions) -> Prepared:
+    try:
+        return Prepared(picture, options.highpass_px, options.smooth_px)
+    except InputError as error:
+        raise InputError(f"Frame {index}: {error}") from error

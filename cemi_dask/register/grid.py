@@ -1,0 +1,152 @@
+"""Tiles of a grid whose pitch is not known: neighbours agree on one displacement per direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cemi_dask.compute import Compute
+from cemi_dask.errors import InputError
+from cemi_dask.frameset import Frames
+from cemi_dask.overlap import PairShift, Peak
+from cemi_dask.register.batch import Request, measure_all
+from cemi_dask.register.candidates import Positions, merged, usable
+from cemi_dask.register.correlate import Search
+from cemi_dask.register.options import RegisterOptions
+
+_DIRECTIONS = {"right": (0, 1), "below": (1, 0)}
+_AGREE = 0.04  # of the frame's size: how far real pitches of one direction scatter
+
+
+def neighbours(frames: Frames) -> dict[str, list[tuple[int, int]]]:
+    """Pairs (frame, its neighbour) per direction, from the columns row and col.
+
+    The order is along the direction, so the second number may be the smaller one. Raises
+    InputError where two frames share a place.
+    """
+    ids = usable(frames)
+    places: dict[tuple[int, int], int] = {}
+    table = frames.table
+    for k, row, col in zip(ids, table["row"].iloc[ids], table["col"].iloc[ids], strict=True):
+        if (int(row), int(col)) in places:
+            raise InputError(
+                f"Frames {places[int(row), int(col)]} and {k} are both at row {row}, column "
+                f"{col}. Correct the grid's pattern or order."
+            )
+        places[int(row), int(col)] = int(k)
+    return {
+        name: [
+            (k, places[r + dr, c + dc])
+            for (r, c), k in sorted(places.items())
+            if (r + dr, c + dc) in places
+        ]
+        for name, (dr, dc) in _DIRECTIONS.items()
+    }
+
+
+def register_grid(
+    frames: Frames, *, options: RegisterOptions, compute: Compute
+) -> tuple[list[PairShift], Positions]:
+    """Pairs of direct neighbours, and the position px (n, 2) that the common pitch predicts.
+
+    A wide search comes first; what disagrees with the consensus of its direction, or found
+    nothing, is measured again close to the consensus. Positions are NaN where a direction
+    has no consensus.
+    """
+    links = neighbours(frames)
+    shape = frames.frame_shape
+    wide = [_request(a, b, _wide(name, shape)) for name, pairs in links.items() for a, b in pairs]
+    first = measure_all(frames, wide, "grid", options=options, compute=compute)
+    by_pair = {(p.i, p.j): p for p in first}
+    again: list[Request] = []
+    pitch: dict[str, tuple[float, float]] = {}
+    for name, pairs in links.items():
+        found = [_directed(by_pair[min(a, b), max(a, b)], a) for a, b in pairs]
+        centre = consensus(found, shape)
+        if centre is None:
+            continue
+        pitch[name] = (centre[0], centre[1])
+        margin = max(_AGREE * max(shape), 3 * centre[2])
+        for (a, b), pair in zip(pairs, found, strict=True):
+            if not _agrees(pair, centre, margin):
+                again.append(_request(a, b, Search.around(centre[0], centre[1], margin)))
+    second = measure_all(frames, again, "grid-again", options=options, compute=compute)
+    # A wide result against the consensus is a chance peak: the second look replaces it.
+    redone = {(p.i, p.j) for p in second}
+    kept = [p for p in first if (p.i, p.j) not in redone]
+    return merged(kept, second), _predicted(frames, pitch)
+
+
+def _wide(name: str, shape: tuple[int, int]) -> Search:
+    """Neighbours along one axis: the step is most of a frame, the other axis hardly moves."""
+    h, w = shape
+    if name == "right":
+        return Search(w // 5, w, -h // 3, h // 3)
+    return Search(-w // 3, w // 3, h // 5, h)
+
+
+def _request(a: int, b: int, search: Search) -> Request:
+    if a < b:
+        return Request(a, b, search)
+    return Request(b, a, Search(-search.x_max, -search.x_min, -search.y_max, -search.y_min))
+
+
+def _directed(pair: PairShift, start: int) -> PairShift:
+    """The pair with its displacements counted from frame `start`."""
+    if pair.i == start:
+        return pair
+    peaks = tuple(Peak(-p.dx_px, -p.dy_px, p.score, p.cov_px2) for p in pair.peaks)
+    return PairShift(pair.i, pair.j, peaks, pair.status, pair.grey, pair.overlap_px)
+
+
+def consensus(
+    pairs: Sequence[PairShift], shape: tuple[int, int]
+) -> tuple[float, float, float] | None:
+    """(dx, dy, scatter) px on which most pairs agree, None where nothing was found.
+
+    Votes are the best peaks of accepted pairs, and, with a small weight, those of rejected
+    ones; the place with the largest total score within 4 % of a frame wins.
+    """
+    votes = np.array(
+        [
+            (p.peaks[0].dx_px, p.peaks[0].dy_px, p.peaks[0].score * weight)
+            for p in pairs
+            if p.peaks
+            for weight in (1.0 if p.status in ("ok", "ambiguous") else 0.2,)
+        ]
+    )
+    if not len(votes):
+        return None
+    radius = _AGREE * max(shape)
+    apart = np.abs(votes[:, None, :2] - votes[None, :, :2]).max(axis=2)
+    total = (np.maximum(votes[:, 2], 0) * (apart <= radius)).sum(axis=1)
+    near = votes[apart[int(total.argmax())] <= radius]
+    centre = np.median(near[:, :2], axis=0)
+    scatter = 1.4826 * float(np.median(np.abs(near[:, :2] - centre).max(axis=1)))
+    return float(centre[0]), float(centre[1]), scatter
+
+
+def _agrees(pair: PairShift, centre: tuple[float, float, float], margin: float) -> bool:
+    if pair.status not in ("ok", "ambiguous"):
+        # Without texture a second look finds nothing either.
+        return pair.status == "empty"
+    best = pair.peaks[0]
+    return max(abs(best.dx_px - centre[0]), abs(best.dy_px - centre[1])) <= margin
+
+
+def _predicted(frames: Frames, pitch: dict[str, tuple[float, float]]) -> Positions:
+    row = frames.table["row"].to_numpy(float)
+    col = frames.table["col"].to_numpy(float)
+    place = np.zeros((len(frames), 2))
+    for index, name in ((col, "right"), (row, "below")):
+        step = pitch.get(name, (np.nan, np.nan))
+        if np.ptp(index) > 0:
+            place += (index - index.min())[:, None] * np.asarray(step)
+    return place
+
+
+def all_pairs(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Every pair i < j."""
+    order = sorted(ids)
+    return [(a, b) for n, a in enumerate(order) for b in order[n + 1 :]]

@@ -1,0 +1,191 @@
+"""One pair of frames measured: `measure_pair`, and the same on prepared frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cemi_dask.errors import InputError
+from cemi_dask.overlap import PairShift, Peak, Status
+from cemi_dask.register.correlate import (
+    Search,
+    correlate,
+    find_peaks,
+    overlap_boxes,
+    overlap_score,
+)
+from cemi_dask.register.options import RegisterOptions
+from cemi_dask.register.prepare import Prepared
+from cemi_dask.register.refine import refine
+
+_MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot be matched
+_COARSE_VARIANCE_PX2 = 0.25  # of a peak that was not refined
+_LATTICE_SCORE = 0.5  # of a smoothed overlap; unrelated texture hardly reaches it
+_BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half resolution
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A peak on its way: displacement px, score, significance, covariance [xx, xy, yy]."""
+
+    dx_px: float
+    dy_px: float
+    score: float
+    significance: float
+    overlap_px: int
+    cov_px2: tuple[float, float, float] = (_COARSE_VARIANCE_PX2, 0.0, _COARSE_VARIANCE_PX2)
+
+
+def measure_pair(
+    fixed: npt.NDArray[Any],
+    moving: npt.NDArray[Any],
+    expected: tuple[float, float, float] | None = None,
+    options: RegisterOptions | None = None,
+) -> PairShift:
+    """The displacement of `moving` against `fixed`, two frames (y, x) of one shape, any dtype.
+
+    `expected` is (dx_px, dy_px, sigma_px) where something is known; then only the overlap
+    within 3 sigma is searched, else every displacement. The result's frame numbers are 0
+    and 1; its peaks are best first, their covariance in px^2. Raises InputError for frames
+    of different shape or with NaN.
+    """
+    options = options or RegisterOptions()
+    if fixed.shape != moving.shape:
+        raise InputError(f"Frames of different shapes {fixed.shape} and {moving.shape}.")
+    pair = [Prepared(f, options.highpass_px, options.smooth_px) for f in (fixed, moving)]
+    if expected is None:
+        search = whole_search(pair[0].shape)
+    else:
+        search = Search.around(expected[0], expected[1], 3 * expected[2] + 2)
+    return measure_prepared(pair[0], pair[1], (0, 1), search, options=options)
+
+
+def whole_search(shape: tuple[int, int]) -> Search:
+    """Every displacement at which two frames of `shape` touch."""
+    return Search(-shape[1], shape[1], -shape[0], shape[0]).within(shape)
+
+
+def measure_prepared(
+    fixed: Prepared,
+    moving: Prepared,
+    ids: tuple[int, int],
+    search: Search,
+    *,
+    options: RegisterOptions,
+) -> PairShift:
+    """As `measure_pair`, on prepared frames numbered `ids`, over a given search range."""
+    i, j = ids
+    if min(fixed.texture, moving.texture) < _MIN_TEXTURE:
+        return PairShift(i, j, status="empty")
+    candidates = find_candidates(fixed, moving, search, options=options)
+    if not candidates:
+        return PairShift(i, j, status="rejected")
+    candidates = _refined(fixed, moving, candidates, options)
+    status = _status(candidates, options)
+    best = candidates[0]
+    peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
+    grey, overlap = _grey(fixed.raw, moving.raw, round(best.dx_px), round(best.dy_px))
+    return PairShift(i, j, peaks, status, grey, overlap)
+
+
+def find_candidates(
+    fixed: Prepared, moving: Prepared, search: Search, *, options: RegisterOptions
+) -> list[Candidate]:
+    """Peaks of the correlation with their score on the true overlap, best score first.
+
+    Overlaps below `min_overlap` are left out. The significance of a score is in standard
+    deviations of that of unrelated frames with the same spectra.
+    """
+    search = search.within(fixed.shape)
+    factor = 2 if _largest_overlap(fixed.shape, search) > _BINNED_AREA_PX else 1
+    a, b = fixed.binned(factor), moving.binned(factor)
+    shape = (a.shape[0], a.shape[1])
+    found = correlate(a, b, search.binned(factor).within(shape), whitening=options.whitening)
+    least = options.min_overlap * a.size
+    candidates = []
+    for x, y, _ in find_peaks(found.surface, 2 * options.peaks):
+        dx, dy = x + found.x0, y + found.y0
+        box = overlap_boxes(shape, round(dx), round(dy))[0]
+        if box.area_px < least:
+            continue
+        score, n = overlap_score(a, b, round(dx), round(dy))
+        significance = score * float(np.sqrt(n / found.correlation_area_px))
+        candidates.append(Candidate(dx * factor, dy * factor, score, significance, n * factor**2))
+    # By significance, not score: a few pixels of overlap agree by chance.
+    candidates.sort(key=lambda c: -c.significance)
+    return candidates[: options.peaks]
+
+
+def _largest_overlap(shape: tuple[int, int], search: Search) -> int:
+    """Pixels of overlap at the displacement of `search` nearest to zero."""
+    dx = int(np.clip(0, search.x_min, search.x_max))
+    dy = int(np.clip(0, search.y_min, search.y_max))
+    return overlap_boxes(shape, dx, dy)[0].area_px
+
+
+def _refined(
+    fixed: Prepared, moving: Prepared, candidates: list[Candidate], options: RegisterOptions
+) -> list[Candidate]:
+    """The candidates, those that rival the best one refined, best first."""
+    rival = 0.6 * candidates[0].significance
+    out: list[Candidate] = []
+    for c in candidates:
+        fine = None
+        if options.refine_steps and c.significance >= rival and _telling(c, 3.0):
+            fine = refine(fixed, moving, (c.dx_px, c.dy_px), steps=options.refine_steps)
+        if fine is not None:
+            cov = fine.covariance_px2
+            c = Candidate(
+                fine.dx_px,
+                fine.dy_px,
+                fine.score,
+                c.significance * max(0.0, fine.score) / max(c.score, 1e-6),
+                c.overlap_px,
+                (float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])),
+            )
+        if all(np.hypot(c.dx_px - o.dx_px, c.dy_px - o.dy_px) > 1.0 for o in out):
+            out.append(c)
+    out.sort(key=lambda c: -c.significance)
+    return out
+
+
+def _status(candidates: list[Candidate], options: RegisterOptions) -> Status:
+    """Whether the best candidate passes the null test and stands alone."""
+    best = candidates[0]
+    if best.score < options.min_score or not _telling(best, options.min_significance):
+        return "rejected"
+    if best.significance < options.min_significance:
+        return "ambiguous"
+    if len(candidates) > 1:
+        second = candidates[1]
+        # Scores scatter by about one unit of significance under noise.
+        noise = 4 * best.score / best.significance * (1 - best.score**2)
+        if second.score > best.score - max(options.ambiguity * best.score, noise):
+            return "ambiguous"
+    return "ok"
+
+
+def _telling(candidate: Candidate, significance: float) -> bool:
+    """Whether a score means something: beyond the null, or high though on a bare lattice.
+
+    Two unrelated overlaps of one perfect lattice agree as well as related ones, so their
+    score is never significant; it still tells the displacement up to lattice vectors.
+    """
+    return candidate.significance >= significance or candidate.score >= _LATTICE_SCORE
+
+
+def _grey(
+    fixed: npt.NDArray[Any], moving: npt.NDArray[Any], dx: int, dy: int
+) -> tuple[tuple[float, float, float, float], int]:
+    """(mean_i, mean_j, std_i, std_j) in the overlap, and its pixels."""
+    box_f, box_m = overlap_boxes((fixed.shape[0], fixed.shape[1]), dx, dy)
+    stats = [
+        cv2.meanStdDev(np.ascontiguousarray(picture[box.slices]))
+        for picture, box in ((fixed, box_f), (moving, box_m))
+    ]
+    (mean_i, std_i), (mean_j, std_j) = ((float(m[0, 0]), float(s[0, 0])) for m, s in stats)
+    return (mean_i, mean_j, std_i, std_j), box_f.area_px

@@ -1,0 +1,14 @@
+"""Solving: from measured overlaps to a position, gain and uncertainty for every frame."""
+
+from cemi_dask.solve.options import SolveOptions
+from cemi_dask.solve.solve import solve
+from cemi_dask.solve.tables import PAIR_COLUMNS, POSITION_COLUMNS, pairs_table, positions_table
+
+__all__ = [
+    "PAIR_COLUMNS",
+    "POSITION_COLUMNS",
+    "SolveOptions",
+    "pairs_table",
+    "positions_table",
+    "solve",
+]

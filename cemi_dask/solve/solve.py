@@ -1,0 +1,49 @@
+"""`solve`: from the overlap graph to a position for every frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cemi_dask.errors import InputError
+from cemi_dask.geometry import Layout
+from cemi_dask.overlap import OverlapGraph
+from cemi_dask.solve.adjust import adjust
+from cemi_dask.solve.gain import solve_gain
+from cemi_dask.solve.links import Links, Priors
+from cemi_dask.solve.options import SolveOptions
+from cemi_dask.solve.place import place_islands
+from cemi_dask.solve.robust import robust_positions
+
+
+def solve(graph: OverlapGraph, *, options: SolveOptions | None = None) -> Layout:
+    """The layout (positions, sigma, component, gain, offset per frame) of an overlap graph.
+
+    Robust first: links that contradict the others lose their weight or swap to another of
+    their peaks; then plain weighted least squares over what holds, without priors, so that
+    stage errors cannot bend the mosaic. Islands are placed by the nodes' expected positions.
+    Sigmas are against the centre of a frame's island, plus the prior's where it was placed.
+
+    Raises DisconnectedError for islands without any expected position, InputError for a
+    graph without frames.
+    """
+    options = options or SolveOptions()
+    n = len(graph)
+    if not n:
+        raise InputError("The overlap graph holds no frames.")
+    links, priors = Links.of(graph), Priors.of(graph)
+    start = robust_positions(links, priors, options)
+    start = np.where(np.isfinite(start), start, 0.0)
+    found = adjust(links, start, priors.used, options)
+    place, sigma = place_islands(found, priors, graph.frame_shape, options)
+    gain, offset = solve_gain(links, found.choice.accepted, n, options)
+    return Layout(
+        x_px=place[:, 0],
+        y_px=place[:, 1],
+        frame_shape=graph.frame_shape,
+        sigma_x_px=sigma[:, 0],
+        sigma_y_px=sigma[:, 1],
+        component=found.component,
+        gain=gain,
+        offset=offset,
+        used=priors.used,
+    ).to_origin()

@@ -1,0 +1,78 @@
+"""The tables of a solved mosaic: pairs and positions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cemi_dask.errors import InputError
+from cemi_dask.geometry import Layout
+from cemi_dask.overlap import OverlapGraph
+from cemi_dask.solve.links import Links
+from cemi_dask.solve.options import SolveOptions
+from cemi_dask.solve.robust import judge
+
+PAIR_COLUMNS = ("i", "j", "dx_px", "dy_px", "score", "status", "residual_px")
+POSITION_COLUMNS = (
+    "frame",
+    "file",
+    "source_index",
+    "row",
+    "x_px",
+    "y_px",
+    "sigma_x_px",
+    "sigma_y_px",
+    "component",
+    "gain",
+    "offset",
+)
+
+
+def pairs_table(
+    graph: OverlapGraph, layout: Layout, *, options: SolveOptions | None = None
+) -> pd.DataFrame:
+    """One row per measured pair: the contract columns, then `peak` (which candidate is used,
+    0 the best), `sigma_x_px`, `sigma_y_px` and `overlap_px`.
+
+    A pair that misses the layout is `rejected`. residual_px is the distance between measured
+    and solved displacement; NaN where nothing was measured or a frame has no position.
+    Give the `options` that solved the layout.
+    """
+    links = Links.of(graph)
+    place = np.stack([layout.x_px, layout.y_px], axis=1)
+    choice = judge(links, place, options or SolveOptions())
+    m = len(links)
+    shift, covariance = links.chosen(choice.peak)
+    missing = np.isnan(shift[:, 0])
+    sigma = np.sqrt(np.einsum("maa->ma", covariance))
+    status = np.array([p.status for p in links.pairs], object)
+    status[links.usable & ~choice.accepted] = "rejected"
+    score = links.score[np.arange(m), choice.peak]
+    miss = links.misses(place)[np.arange(m), choice.peak]
+    return pd.DataFrame(
+        {
+            "i": links.i,
+            "j": links.j,
+            "dx_px": shift[:, 0],
+            "dy_px": shift[:, 1],
+            "score": np.where(missing, np.nan, score),
+            "status": status.astype(str),
+            "residual_px": miss,
+            "peak": choice.peak,
+            "sigma_x_px": np.where(missing, np.nan, sigma[:, 0]),
+            "sigma_y_px": np.where(missing, np.nan, sigma[:, 1]),
+            "overlap_px": np.array([p.overlap_px for p in links.pairs], np.int64),
+        }
+    )
+
+
+def positions_table(layout: Layout, table: pd.DataFrame) -> pd.DataFrame:
+    """One row per frame: the contract columns, then `used`; `table` is the frames' own table.
+
+    Raises InputError when both are of different length.
+    """
+    if len(table) != len(layout):
+        raise InputError(f"A layout of {len(layout)} frames and a table of {len(table)} rows.")
+    columns = {name: table[name].to_numpy() for name in POSITION_COLUMNS[:4]}
+    columns |= {name: getattr(layout, name) for name in POSITION_COLUMNS[4:]}
+    return pd.DataFrame({**columns, "used": layout.used})

@@ -15,9 +15,9 @@ from cemi_dask.denoise import DENOISERS
 from cemi_dask.errors import ConfigError
 from cemi_dask.frames import InputOptions, SelectionOptions
 from cemi_dask.methods import explain
+from cemi_dask.pipeline.cluster import ClusterOptions, LocalOptions
 from cemi_dask.register import RegisterOptions
 from cemi_dask.report import ReportOptions
-from cemi_dask.pipeline.cluster import ClusterOptions, LocalOptions
 from cemi_dask.segment import PHASES, SEGMENTERS, Bradley, Coherence
 from cemi_dask.solve import SolveOptions
 from cemi_dask.store import MosaicOptions

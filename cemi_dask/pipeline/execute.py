@@ -92,7 +92,7 @@ class LedgerCompute:
             raise type(error)(f"{error} ({where}.)") from error
         except KilledWorker as error:
             raise RunError(
-                f"{where}: its worker died {error.args[1:] and 'repeatedly' or ''}, most often for "
+                f"{where}: its worker died again and again, most often for "
                 f"lack of memory. Give workers more memory or take fewer of them. {again}"
             ) from error
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import sys
@@ -33,7 +32,7 @@ from cemi_dask.pipeline.context import Context, RunFolder
 from cemi_dask.pipeline.ledger import Ledger
 from cemi_dask.pipeline.progress import Progress, choose_progress
 from cemi_dask.pipeline.stages import walk
-from cemi_dask.store import write_text_atomic
+from cemi_dask.store import remove_partial_files, write_json_atomic
 
 LIBRARIES = ("numpy", "scipy", "dask", "distributed", "zarr", "opencv-python-headless", "av")
 
@@ -103,6 +102,7 @@ def open_context(
         clear(folder)
     bars = nullcontext(progress) if progress is not None else choose_progress()
     with ledger.locked(), bars as shown, open_client(cluster) as client:
+        remove_partial_files(folder.path)
         yield Context(config, base, folder, client, ledger, shown)
 
 
@@ -169,8 +169,7 @@ class Job:
         summary = self.summary(state)
         if error is not None:
             summary["error"] = f"{type(error).__name__}: {error}"
-        text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-        write_text_atomic(self.context.folder.run_json, text)
+        write_json_atomic(self.context.folder.run_json, summary)
 
     def summary(self, state: str) -> dict[str, Any]:
         """What run.json holds."""

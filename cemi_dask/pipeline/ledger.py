@@ -19,6 +19,7 @@ from typing import Any
 
 from cemi_dask import __version__
 from cemi_dask.errors import ResourceError, StoreError
+from cemi_dask.store import storing
 
 FORMAT = 1
 
@@ -52,7 +53,7 @@ class StageLedger:
         lines, good_bytes = read_lines(self.path)
         if not lines or lines[0] != header:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with guarded(self.path), open(self.path, "w", encoding="utf-8") as file:
+            with storing(self.path), open(self.path, "w", encoding="utf-8") as file:
                 file.write(canonical(header) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -80,7 +81,7 @@ class StageLedger:
             self.complete = True
 
     def _append(self, line: dict[str, Any]) -> None:
-        with guarded(self.path), open(self.path, "a", encoding="utf-8") as file:
+        with storing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(canonical(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -99,7 +100,7 @@ class Ledger:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run folder; raises ResourceError when another process holds it."""
-        with guarded(self.folder):
+        with storing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = open(self.folder / "lock", "w")  # noqa: SIM115 - held for the run
         try:
@@ -135,15 +136,3 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         lines.append(line)
         good += len(raw)
     return lines, good
-
-
-@contextmanager
-def guarded(path: Path) -> Iterator[None]:
-    """Turn an operating-system error on `path` into a StoreError that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write {path}: {error.strerror or error}. Free space or fix permissions, then "
-            "run the same command again: finished items are kept."
-        ) from error

@@ -29,14 +29,18 @@ def simulate_ingot(
     out.mkdir(parents=True, exist_ok=True)
     with open_client(cluster_options):
         made = (simulate_tiles if tiles else simulate_videos)(out, checked)
+    pixel_um = made.options.specimen.pixel_um
+    source: dict[str, Any] = {"paths": ["row_*"], "kind": "videos", "pixel_um": pixel_um}
+    if tiles:
+        tile_options = {"positions": "positions.csv"}
+        source = {"paths": ["tiles"], "kind": "tiles", "pixel_um": pixel_um, "tiles": tile_options}
     values: dict[str, Any] = {
         "name": out.resolve().name,
-        "out": "../run",
-        "input": made.input_values(),
+        "input": source,
         "denoise": {"method": "dct"},
         "analyse": {
-            "grid": {"cell_px": list(made.cell_px)},
-            "hardness": {"file": "hardness.csv"},
+            "grid": {"cell_px": list(made.options.cell_px)},
+            "hardness": {"file": made.hardness_csv.name},
         },
     }
     text = "# Written by `cemi simulate`; the truth lies beside it in truth*.csv.\n"

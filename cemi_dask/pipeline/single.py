@@ -62,11 +62,13 @@ def _write_picture(block: Any, path: str) -> None:
     if path.endswith(".png"):
         import cv2
 
-        store.write_bytes_atomic(path, cv2.imencode(".png", picture)[1].tobytes())
+        with store.replacing(Path(path)) as temporary:
+            temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     else:
         import tifffile
 
-        tifffile.imwrite(path, picture)
+        with store.replacing(Path(path)) as temporary:
+            tifffile.imwrite(temporary, picture)
 
 
 def analyse_mosaic(

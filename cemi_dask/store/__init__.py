@@ -1,6 +1,12 @@
 """Where results lie: OME-Zarr mosaics with pyramid and labels, frame stores, tables, text."""
 
-from cemi_dask.store.atomic import storing, write_json_atomic, write_text_atomic
+from cemi_dask.store.atomic import (
+    remove_partial_files,
+    replacing,
+    storing,
+    write_json_atomic,
+    write_text_atomic,
+)
 from cemi_dask.store.framestore import (
     FrameWriter,
     create_frames,
@@ -35,6 +41,8 @@ __all__ = [
     "open_frame_store",
     "open_mosaic",
     "read_table",
+    "remove_partial_files",
+    "replacing",
     "storing",
     "thumbnail",
     "write_frames",

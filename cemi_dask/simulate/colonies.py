@@ -12,9 +12,9 @@ from cemi_dask.simulate.lattice import Float32, Float64, Integers, smooth_field,
 BLOCK_PX = 8
 JITTER = 0.7
 # Borders wander by a coarse and a fine warp: (spacing / pitch, amplitude / pitch).
-WARPS = ((0.28, 0.16), (0.075, 0.03))
-# Upper bound of the warps' gradient, for the proof that a block lies inside one colony.
-WARP_SLOPE = 0.6
+WARPS = ((0.28, 0.16), (0.075, 0.045))
+# The warps stretch a length by less than this: six standard deviations of their gradient.
+WARP_SLOPE = 1.2
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def find_colonies(
 ) -> Colonies:
     """The colonies on a grid of unit-spaced coordinates, with the borders `border_px` deep.
 
-    Blocks of 8 x 8 px of an absolute grid that provably lie inside one colony are labelled at
-    once; only the pixels of the other blocks are compared with their four nearest centres. A
+    Blocks of 8 x 8 px of an absolute grid that lie inside one colony are labelled at once;
+    only the pixels of the other blocks are compared with their four nearest centres. A
     pixel's colony therefore depends on its coordinates alone, not on the window.
     """
     by = np.arange(int(y_px[0] // BLOCK_PX), int(y_px[-1] // BLOCK_PX) + 1)
@@ -116,7 +116,7 @@ def _label_blocks(
     A block is inside its nearest colony where its centre is farther from every border than
     the block's half diagonal, as warped, plus the border's depth.
     """
-    y, x = (by + 0.5) * BLOCK_PX, (bx + 0.5) * BLOCK_PX
+    y, x = ((v.astype(np.float64) + 0.5) * BLOCK_PX for v in (by, bx))
     dy, dx = cells.warp(y, x)
     yw, xw = y[:, None] + dy, x[None, :] + dx
     i, j = (np.floor(v / cells.pitch_px).astype(np.int64) for v in (yw, xw))

@@ -10,7 +10,15 @@ from cemi_dask.simulate.lattice import Float32
 
 
 class Edge(Protocol):
-    """Share of a region seen at a place `inside_px` from its edge (negative: outside)."""
+    """Share of a region seen at a place `inside_px` from its edge (negative: outside).
+
+    Farther than `reach_px` from the edge the share is 0 or 1.
+    """
+
+    @property
+    def reach_px(self) -> float:
+        """How far from the edge it still shows."""
+        ...
 
     def __call__(
         self, inside_px: Float32, normal: tuple[Float32, Float32] | None = None
@@ -28,11 +36,13 @@ class BlurredEdge:
 
     def __init__(self, sigma_px: float) -> None:
         self.sigma_px = sigma_px
+        self.reach_px = 4.0 * sigma_px
         self._scale = np.float32(1.0 / sigma_px)
 
     def __call__(
         self, inside_px: Float32, normal: tuple[Float32, Float32] | None = None
     ) -> Float32:
+        """Share 0..1, float32; the normal does not matter."""
         x = np.clip(inside_px * self._scale, -6, 6)
         x *= np.float32(0.7978845608) * (1 + np.float32(0.044715) * x * x)
         np.tanh(x, out=x)
@@ -44,9 +54,12 @@ class BlurredEdge:
 class PixelEdge:
     """Exact area share of a unit square pixel inside a straight edge."""
 
+    reach_px = 1.0
+
     def __call__(
         self, inside_px: Float32, normal: tuple[Float32, Float32] | None = None
     ) -> Float32:
+        """Share 0..1, float32, of the pixel inside an edge with this normal."""
         if normal is None:
             return np.clip(inside_px + np.float32(0.5), 0, 1)
         # A square projected on the normal is a trapezoid; this is its cumulative area.

@@ -72,21 +72,26 @@ class FeatureKind:
                     yield Feature(y, x, angle, reach, tuple(u[4:]))
 
 
-def dendrite(feature: Feature, y_px: Float64, x_px: Float64, size_px: float) -> Float32:
-    """Distance in px inside a fir tree of a trunk and side arms (negative: outside)."""
+def dendrite(feature: Feature, y_px: Float64, x_px: Float64, size_px: float, seed: int) -> Float32:
+    """Distance in px inside a bent fir tree of a trunk and side arms (negative: outside)."""
     along, across = feature.local(y_px, x_px)
     u = feature.random
     half = np.float32(size_px * (0.6 + 0.4 * u[0]))
-    pitch = np.float32(size_px * (0.13 + 0.05 * u[1]))
-    taper = 1 - (along / half) ** 2
+    pitch = np.float32(size_px * (0.12 + 0.05 * u[1]))
+    across = across + np.float32(0.3 * (u[3] - 0.5)) * along * along / half
     away = np.abs(across)
-    arms = np.cos(2 * np.pi * (along / pitch + np.float32(u[2]))) - np.float32(0.05)
+    taper = 1 - (along / half) ** 2
+    wander = smooth_field(seed, DENDRITE + 12, y_px, x_px, spacing_px=float(pitch))
+    # The two sides' arms are out of step; the step lies hidden inside the trunk.
+    step = np.where(across > 0, np.float32(u[2]), np.float32(u[2] + 0.35))
+    arms = np.cos(2 * np.pi * ((along + np.float32(0.45) * away) / pitch + step))
+    arms -= np.float32(0.05) - np.float32(0.5) * wander
     arms *= pitch / np.float32(2 * np.pi)
-    envelope = np.float32(0.33) * half * taper - away
-    arms = soft_min(arms, envelope, width_px=4.0)
-    trunk = np.float32(0.22) * pitch * (taper + np.float32(0.4)) - away
+    envelope = np.float32(0.42) * half * taper * (1 + np.float32(1.2) * wander) - away
+    arms = soft_min(arms, envelope, width_px=0.15 * float(pitch))
+    trunk = np.float32(0.2) * pitch * (taper + np.float32(0.5)) - away
     trunk = soft_min(trunk, half - np.abs(along), width_px=3.0)
-    return soft_max(trunk, arms, width_px=3.0)
+    return soft_max(trunk, arms, width_px=0.1 * float(pitch))
 
 
 def blob(feature: Feature, y_px: Float64, x_px: Float64, size_px: float, seed: int) -> Float32:
@@ -125,7 +130,7 @@ def cover(kind: FeatureKind, y_px: Float64, x_px: Float64, edge: Edge) -> Float3
             continue
         y, x = y_px[part[0]], x_px[part[1]]
         if kind.stream == DENDRITE:
-            inside = dendrite(feature, y, x, kind.size_px)
+            inside = dendrite(feature, y, x, kind.size_px, kind.seed)
         else:
             inside = blob(feature, y, x, kind.size_px, kind.seed)
         if total is None:

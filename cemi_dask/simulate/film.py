@@ -24,25 +24,35 @@ class GradientFilm(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["film"] = "film"
-    width_px: int = Field(9_096, ge=1, description="Length along which the gradients stretch.")
-    height_px: int = Field(608, ge=1, description="Height of the specimen.")
-    pixel_um: float = Field(0.05, gt=0, description="Size of a pixel.")
-    seed: int = Field(0, ge=0, description="Another seed is another specimen.")
-    spacing_px: float = Field(11.0, ge=4, description="Mean distance between particles.")
+    width_px: int = Field(
+        default=9_096, ge=1, description="Length along which the gradients stretch."
+    )
+    height_px: int = Field(default=608, ge=1, description="Height of the specimen.")
+    pixel_um: float = Field(default=0.05, gt=0, description="Size of a pixel.")
+    seed: int = Field(default=0, ge=0, description="Another seed is another specimen.")
+    spacing_px: float = Field(default=11.0, ge=4, description="Mean distance between particles.")
     density: Gradient = Field(
-        Gradient(left=0.35, middle=0.75, right=0.95),
+        default=Gradient(left=0.35, middle=0.75, right=0.95),
         description="Share of the places that hold a particle, along x.",
     )
     radius: Gradient = Field(
-        Gradient(left=0.16, middle=0.23, right=0.34),
+        default=Gradient(left=0.16, middle=0.23, right=0.34),
         description="Radius of the particles, in units of spacing_px, along x (at most 0.45).",
     )
-    grain_px: float = Field(60.0, ge=20, description="Mean distance between grain centres.")
-    bright_level: float = Field(160.0, gt=0, le=255, description="Grey level of the grains.")
-    dark_level: float = Field(70.0, ge=0, le=255, description="Grey level of the particles.")
-    tone_variation: float = Field(0.06, ge=0, le=0.3, description="Contrast between grains.")
+    grain_px: float = Field(default=60.0, ge=20, description="Mean distance between grain centres.")
+    bright_level: float = Field(
+        default=160.0, gt=0, le=255, description="Grey level of the grains."
+    )
+    dark_level: float = Field(
+        default=70.0, ge=0, le=255, description="Grey level of the particles."
+    )
+    tone_variation: float = Field(
+        default=0.06, ge=0, le=0.3, description="Contrast between grains."
+    )
     psf_sigma_px: float = Field(
-        0.5, gt=0, description="Edge blur of the specimen's own picture, without a microscope."
+        default=0.5,
+        gt=0,
+        description="Edge blur of the specimen's own picture, without a microscope.",
     )
 
     def image(
@@ -53,7 +63,8 @@ class GradientFilm(BaseModel):
         edge = BlurredEdge(self.psf_sigma_px if psf_sigma_px is None else psf_sigma_px)
         dark = self._dark(y, x, edge)
         contrast = np.float32(self.dark_level - self.bright_level)
-        return self._tone(y, x, edge) * (np.float32(self.bright_level) + contrast * dark)
+        grey = self._tone(y, x, edge) * (np.float32(self.bright_level) + contrast * dark)
+        return np.asarray(grey, np.float32)
 
     def truth(self, box: Box) -> Truth:
         """Truth of a box of whole pixels; see `truth_at`."""
@@ -89,11 +100,11 @@ class GradientFilm(BaseModel):
                 near = table.take(row - row[0] + di, axis=1).take(col - col[0] + dj, axis=2)
                 distance = np.sqrt((here_y - near[0]) ** 2 + (here_x - near[1]) ** 2)
                 clear *= 1 - edge(near[2] - distance)
-        return 1 - clear
+        return np.asarray(1 - clear, np.float32)
 
     def _tone(self, y: Float64, x: Float64, edge: BlurredEdge) -> Float32:
         grains = Tessellation(self.seed, self.grain_px, stream=420)
-        found = find_colonies(grains, y, x, border_px=4 * edge.sigma_px)
+        found = find_colonies(grains, y, x, border_px=edge.reach_px)
         tones = 1 + self.tone_variation * (2 * uniform(self.seed, 440, found.i, found.j) - 1)
         tones = tones.astype(np.float32)
         tone = np.take(tones, found.label)

@@ -24,21 +24,40 @@ class Microscope(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    psf_sigma_px: float = Field(0.7, gt=0, description="Gaussian point-spread function.")
-    noise_sigma: float = Field(25.0, ge=0, description="Noise at mid grey, of 255.")
-    poisson_share: float = Field(0.5, ge=0, le=1, description="Share of the variance from counts.")
-    vignetting: float = Field(0.06, ge=0, le=0.5, description="Darkening in the corners.")
-    gain_drift: float = Field(0.04, ge=0, le=0.5, description="Slow brightness change (at most).")
-    velocity_variation: float = Field(
-        0.06, ge=0, le=0.5, description="Slow relative change of the stage's speed (at most)."
+    psf_sigma_px: float = Field(default=0.7, gt=0, description="Gaussian point-spread function.")
+    noise_sigma: float = Field(default=25.0, ge=0, description="Noise at mid grey, of 255.")
+    poisson_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the variance from counts."
     )
-    jitter_px: float = Field(0.5, ge=0, description="Stage jitter (rms) of each frame.")
-    row_start_px: float = Field(40.0, ge=0, description="Unknown start of a row in x (at most).")
-    row_pitch_px: float = Field(8.0, ge=0, description="Error of a row's place in y (at most).")
-    row_drift_px: float = Field(6.0, ge=0, description="Slow drift in y along a row (at most).")
-    stage_x_px: float = Field(12.0, ge=0, description="Error of a tile's place in x (at most).")
-    stage_y_px: float = Field(6.0, ge=0, description="Error of a tile's place in y (at most).")
-    data_bar_px: int = Field(0, ge=0, description="Height of the data bar below the picture.")
+    vignetting: float = Field(default=0.06, ge=0, le=0.5, description="Darkening in the corners.")
+    gain_drift: float = Field(
+        default=0.04, ge=0, le=0.5, description="Slow brightness change (at most)."
+    )
+    velocity_variation: float = Field(
+        default=0.06,
+        ge=0,
+        le=0.5,
+        description="Slow relative change of the stage's speed (at most).",
+    )
+    jitter_px: float = Field(default=0.5, ge=0, description="Stage jitter (rms) of each frame.")
+    row_start_px: float = Field(
+        default=40.0, ge=0, description="Unknown start of a row in x (at most)."
+    )
+    row_pitch_px: float = Field(
+        default=8.0, ge=0, description="Error of a row's place in y (at most)."
+    )
+    row_drift_px: float = Field(
+        default=6.0, ge=0, description="Slow drift in y along a row (at most)."
+    )
+    stage_x_px: float = Field(
+        default=12.0, ge=0, description="Error of a tile's place in x (at most)."
+    )
+    stage_y_px: float = Field(
+        default=6.0, ge=0, description="Error of a tile's place in y (at most)."
+    )
+    data_bar_px: int = Field(
+        default=0, ge=0, description="Height of the data bar below the picture."
+    )
 
     def record(
         self,
@@ -92,7 +111,9 @@ def draw_data_bar(height_px: int, width_px: int, pixel_um: float) -> Uint8:
     bar: npt.NDArray[Any] = np.zeros((height_px, width_px), np.uint8)
     scale = height_px / 44.0
     base = int(0.7 * height_px)
-    length_um = float(10 ** np.floor(np.log10(max(0.3 * width_px * pixel_um, 1e-3))))
+    room_um = 0.25 * width_px * pixel_um
+    decade = 10 ** np.floor(np.log10(room_um))
+    length_um = float(decade * max(step for step in (1, 2, 5) if step * decade <= room_um))
     length_px = round(length_um / pixel_um)
     left = width_px - length_px - max(2, width_px // 40)
     bar[0] = 255

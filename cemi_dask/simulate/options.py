@@ -20,47 +20,58 @@ class SimulateOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rows: int = Field(3, ge=1, description="Rows of the scan: one video each.")
+    rows: int = Field(default=3, ge=1, description="Rows of the scan: one video each.")
     frames_per_row: int = Field(
-        24, ge=1, description="Frames at one pitch from each other in a row."
+        default=24, ge=1, description="Frames at one pitch from each other in a row."
     )
-    looks: int = Field(4, ge=1, description="Recorded video frames per pitch.")
+    looks: int = Field(default=4, ge=1, description="Recorded video frames per pitch.")
     frame_shape: tuple[int, int] = Field(
-        (690, 1024), description="Height and width of a frame in px, without the data bar."
+        default=(690, 1024), description="Height and width of a frame in px, without the data bar."
     )
     pitch_x_px: float | None = Field(
-        None, gt=0, description="Distance of frames in x; 570 px for a width of 1024 px."
+        default=None, gt=0, description="Distance of frames in x; 570 px for a width of 1024 px."
     )
     pitch_y_px: float | None = Field(
-        None, gt=0, description="Distance of rows in y; 436 px for a height of 690 px."
+        default=None, gt=0, description="Distance of rows in y; 436 px for a height of 690 px."
     )
-    seed: int = Field(0, ge=0, description="Seed of the scan, the noise and the specimen.")
+    seed: int = Field(default=0, ge=0, description="Seed of the scan, the noise and the specimen.")
     noise_sigma: float | None = Field(
-        None, ge=0, description="Noise at mid grey, of 255; overrides microscope.noise_sigma."
+        default=None,
+        ge=0,
+        description="Noise at mid grey, of 255; overrides microscope.noise_sigma.",
     )
     data_bar_px: int | None = Field(
-        None, ge=0, description="Height of the data bar; overrides microscope.data_bar_px."
+        default=None, ge=0, description="Height of the data bar; overrides microscope.data_bar_px."
     )
-    codec: Codec = Field("ffv1", description="Compression of the videos; ffv1 is lossless.")
-    fps: float = Field(10.0, gt=0, description="Recorded frames per second, as the file says.")
-    serpentine: bool = Field(False, description="Every other row runs from right to left.")
+    codec: Codec = Field(default="ffv1", description="Compression of the videos; ffv1 is lossless.")
+    fps: float = Field(
+        default=10.0, gt=0, description="Recorded frames per second, as the file says."
+    )
+    serpentine: bool = Field(default=False, description="Every other row runs from right to left.")
     blank_fraction: float = Field(
-        0.0, ge=0, lt=1, description="Share of the recorded frames that show no specimen."
+        default=0.0, ge=0, lt=1, description="Share of the recorded frames that show no specimen."
     )
     position_unit: Literal["um", "px"] = Field(
-        "um", description="Unit of the stage positions of tiles."
+        default="um", description="Unit of the stage positions of tiles."
     )
-    specimen: AnySpecimen = Field(Specimen(), description="What lies under the microscope.")
+    specimen: AnySpecimen = Field(default=Specimen(), description="What lies under the microscope.")
     fit_specimen: bool = Field(
-        True, description="Stretch the specimen's gradients over exactly the scanned area."
+        default=True, description="Stretch the specimen's gradients over exactly the scanned area."
     )
-    microscope: Microscope = Field(Microscope(), description="How it is seen.")
+    microscope: Microscope = Field(default=Microscope(), description="How it is seen.")
     cell_px: tuple[int, int] = Field(
-        (413, 508), description="Height and width of the grid cells of the truth tables in px."
+        default=(413, 508),
+        description="Height and width of the grid cells of the truth tables in px.",
     )
-    hardness_base: float = Field(300.0, description="Hardness at a dark-phase fraction of 0.34.")
-    hardness_per_bcc: float = Field(1500.0, description="Change of hardness per unit fraction.")
-    hardness_noise: float = Field(4.0, ge=0, description="Standard deviation of one indentation.")
+    hardness_base: float = Field(
+        default=300.0, description="Hardness at a dark-phase fraction of 0.34."
+    )
+    hardness_per_bcc: float = Field(
+        default=1500.0, description="Change of hardness per unit fraction."
+    )
+    hardness_noise: float = Field(
+        default=4.0, ge=0, description="Standard deviation of one indentation."
+    )
 
     @property
     def pitch_px(self) -> tuple[float, float]:

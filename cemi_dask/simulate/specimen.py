@@ -65,37 +65,48 @@ class Specimen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["eutectic"] = "eutectic"
-    width_px: int = Field(123_672, ge=1, description="Length along which the gradients stretch.")
-    height_px: int = Field(7_848, ge=1, description="Height of the specimen.")
-    pixel_um: float = Field(0.222, gt=0, description="Size of a pixel.")
-    seed: int = Field(0, ge=0, description="Another seed is another specimen.")
-    colony_px: float = Field(280.0, ge=20, description="Mean distance between colony centres.")
+    width_px: int = Field(
+        default=123_672, ge=1, description="Length along which the gradients stretch."
+    )
+    height_px: int = Field(default=7_848, ge=1, description="Height of the specimen.")
+    pixel_um: float = Field(default=0.222, gt=0, description="Size of a pixel.")
+    seed: int = Field(default=0, ge=0, description="Another seed is another specimen.")
+    colony_px: float = Field(
+        default=280.0, ge=20, description="Mean distance between colony centres."
+    )
     period_px: Gradient = Field(
-        Gradient(left=6.0, middle=4.8, right=6.0), description="Lamella period along x."
+        default=Gradient(left=6.0, middle=4.8, right=6.0), description="Lamella period along x."
     )
     bcc_fraction: Gradient = Field(
-        Gradient(left=0.33, middle=0.338, right=0.35),
+        default=Gradient(left=0.332, middle=0.338, right=0.349),
         description="Area fraction of the dark phase within the eutectic, along x.",
     )
     lamellar_fraction: Gradient = Field(
-        Gradient(left=0.95, middle=0.85, right=0.65),
+        default=Gradient(left=0.95, middle=0.85, right=0.65),
         description="Share of the colonies that are lamellar, along x; the rest is globular.",
     )
-    waviness_px: float = Field(1.2, ge=0, description="How far lamellae wander sideways.")
+    waviness_px: float = Field(default=1.2, ge=0, description="How far lamellae wander sideways.")
     thickness_variation: float = Field(
-        0.7, ge=0, le=1, description="How much the dark lamellae swell and shrink (at most)."
+        default=0.7,
+        ge=0,
+        le=1,
+        description="How much the dark lamellae swell and shrink (at most).",
     )
-    dendrites_per_cell: float = Field(0.12, ge=0, le=1, description="Chance of a dendrite.")
-    empty_per_cell: float = Field(0.04, ge=0, le=1, description="Chance of an empty patch.")
-    scratches_per_cell: float = Field(0.06, ge=0, le=1, description="Chance of scratches.")
-    bright_level: float = Field(170.0, gt=0, le=255, description="Grey level of FCC.")
-    dark_level: float = Field(47.0, ge=0, le=255, description="Grey level of BCC.")
-    empty_level: float = Field(28.0, ge=0, le=255, description="Grey level of empty patches.")
+    dendrites_per_cell: float = Field(default=0.12, ge=0, le=1, description="Chance of a dendrite.")
+    empty_per_cell: float = Field(default=0.04, ge=0, le=1, description="Chance of an empty patch.")
+    scratches_per_cell: float = Field(default=0.06, ge=0, le=1, description="Chance of scratches.")
+    bright_level: float = Field(default=170.0, gt=0, le=255, description="Grey level of FCC.")
+    dark_level: float = Field(default=47.0, ge=0, le=255, description="Grey level of BCC.")
+    empty_level: float = Field(
+        default=28.0, ge=0, le=255, description="Grey level of empty patches."
+    )
     tone_variation: float = Field(
-        0.01, ge=0, le=0.2, description="Relative brightness from colony to colony."
+        default=0.01, ge=0, le=0.2, description="Relative brightness from colony to colony."
     )
     psf_sigma_px: float = Field(
-        0.5, gt=0, description="Edge blur of the specimen's own picture, without a microscope."
+        default=0.5,
+        gt=0,
+        description="Edge blur of the specimen's own picture, without a microscope.",
     )
 
     def image(
@@ -143,14 +154,13 @@ class Specimen(BaseModel):
         }
 
     def _layers(self, y: Float64, x: Float64, edge: Edge) -> _Layers:
-        border_px = 3.0 if isinstance(edge, PixelEdge) else 4.0 * getattr(edge, "sigma_px", 0.7)
         cells = Tessellation(self.seed, self.colony_px)
-        colonies = find_colonies(cells, y, x, border_px=border_px)
+        colonies = find_colonies(cells, y, x, border_px=edge.reach_px)
         origin = float(np.floor(y[0])), float(np.floor(x[0]))
         table = self._table(colonies, origin)
         wave = smooth_field(self.seed, 200, y, x, spacing_px=34.0)
         wave *= np.float32(self.waviness_px)
-        thick = smooth_field(self.seed, 201, y, x, spacing_px=9.0)
+        thick = smooth_field(self.seed, 201, y, x, spacing_px=5.5)
         thick *= np.float32(self.thickness_variation)
         places = Places(
             colonies.label,
@@ -201,7 +211,7 @@ class Specimen(BaseModel):
             radius_px=radius,
             phase=u[4],
             period_px=self.period_px.at(along) * scatter,
-            bcc_fraction=self.bcc_fraction.at(along) * (1 + 0.01 * (2 * u[5] - 1)),
+            bcc_fraction=self.bcc_fraction.at(along) * (1 + 0.005 * (2 * u[5] - 1)),
             tone=1 + self.tone_variation * (2 * u[6] - 1),
             wave_angle=np.pi * u[7],
             wave_scale=u[8],
@@ -221,4 +231,5 @@ class _Layers:
 
 def coordinates(y0: float, x0: float, shape: tuple[int, int]) -> tuple[Float64, Float64]:
     """Coordinates (y, x) of a window's pixel centres."""
-    return float(y0) + np.arange(shape[0]), float(x0) + np.arange(shape[1])
+    rows, cols = (np.arange(size, dtype=np.float64) for size in shape)
+    return rows + float(y0), cols + float(x0)

@@ -130,7 +130,7 @@ def profile_table(cells: pd.DataFrame) -> pd.DataFrame:
     """
     area = cells["width_um"] * cells["height_um"] * cells["valid_fraction"]
     rows = []
-    for col, part in cells.groupby("col", sort=True):
+    for _, part in cells.groupby("col", sort=True):
         entry: dict[str, float] = {"x_um": float(part["x_um"].mean())}
         for name in MEASURES:
             weight = area.loc[part.index].to_numpy()
@@ -182,8 +182,8 @@ def compare_positions(positions: pd.DataFrame, truth: pd.DataFrame) -> dict[str,
     if both.empty:
         raise InputError(
             f"None of {len(left)} positions matches one of {len(right)} frames of the truth by "
-            f"file name and source_index; the first are {left['file'].iloc[0] if len(left) else '-'}"
-            f" and {right['file'].iloc[0] if len(right) else '-'}."
+            f"file name and source_index: files {sorted(set(left['file']))[:3]} against "
+            f"{sorted(set(right['file']))[:3]}. Compare the tables of one and the same measurement."
         )
     dx = (both["x_px"] - both["x_px_true"]).to_numpy()
     dy = (both["y_px"] - both["y_px_true"]).to_numpy()

@@ -55,7 +55,9 @@ def write_video(
         )
     count = 0
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(kind.encoder, rate=Fraction(fps).limit_denominator(1000))
+        rate = Fraction(fps).limit_denominator(1000)
+        stream = container.add_stream(kind.encoder, rate=rate)
+        assert isinstance(stream, av.VideoStream)  # noqa: S101 - every encoder above is of video
         stream.pix_fmt = kind.pixel_format
         stream.options = dict(kind.options)
         context = stream.codec_context

@@ -21,11 +21,11 @@ from cemi_dask.register.prepare import Prepared
 
 @dataclass(frozen=True)
 class Request:
-    """A pair i < j to measure, and the displacements j - i among which to look."""
+    """A pair i < j to measure, and the ranges of displacement j - i in which to look."""
 
     i: int
     j: int
-    search: Search
+    searches: tuple[Search, ...]
 
 
 def measure_all(
@@ -74,7 +74,7 @@ def _measure_group(
             ready[request.i],
             ready[request.j],
             (request.i, request.j),
-            request.search,
+            request.searches,
             options=options,
         )
         results.append(pair.to_json())

@@ -62,7 +62,7 @@ def expected_requests(
     out = []
     for i, j in pairs:
         dx, dy = positions[j] - positions[i]
-        out.append(Request(i, j, Search.around(float(dx), float(dy), 3 * sigma_px + 2)))
+        out.append(Request(i, j, (Search.around(float(dx), float(dy), 3 * sigma_px + 2),)))
     return out
 
 

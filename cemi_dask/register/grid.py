@@ -16,6 +16,7 @@ from cemi_dask.register.correlate import Search
 from cemi_dask.register.options import RegisterOptions
 
 _DIRECTIONS = {"right": (0, 1), "below": (1, 0)}
+_RANGES = ((20, 65), (60, 85), (80, 100))  # displacements of neighbours, % of a frame's side
 _AGREE = 0.04  # of the frame's size: how far real pitches of one direction scatter
 
 
@@ -56,13 +57,11 @@ def register_grid(
     """
     links = neighbours(frames)
     shape = frames.frame_shape
-    wide = [_request(a, b, _wide(name, shape)) for name, pairs in links.items() for a, b in pairs]
-    first = measure_all(frames, wide, "grid", options=options, compute=compute)
-    by_pair = {(p.i, p.j): p for p in first}
+    first, by_direction = _wide_both_ways(frames, links, options=options, compute=compute)
     again: list[Request] = []
     pitch: dict[str, tuple[float, float]] = {}
     for name, pairs in links.items():
-        found = [_directed(by_pair[min(a, b), max(a, b)], a) for a, b in pairs]
+        found = by_direction[name]
         centre = consensus(found, shape)
         if centre is None:
             continue
@@ -70,30 +69,84 @@ def register_grid(
         margin = max(_AGREE * max(shape), 3 * centre[2])
         for (a, b), pair in zip(pairs, found, strict=True):
             if not _agrees(pair, centre, margin):
-                again.append(_request(a, b, Search.around(centre[0], centre[1], margin)))
+                again.append(_request(a, b, (Search.around(centre[0], centre[1], margin),)))
     second = measure_all(frames, again, "grid-again", options=options, compute=compute)
-    # A wide result against the consensus is a chance peak: the second look replaces it.
-    redone = {(p.i, p.j) for p in second}
-    kept = [p for p in first if (p.i, p.j) not in redone]
-    return merged(kept, second), _predicted(frames, pitch)
+    # An irregular pitch is real: what passed the null test falls only to a better result.
+    return merged(first, second), _predicted(frames, pitch)
 
 
-def _wide(name: str, shape: tuple[int, int]) -> Search:
-    """Neighbours along one axis: the step is most of a frame, the other axis hardly moves."""
+def _wide_both_ways(
+    frames: Frames,
+    links: dict[str, list[tuple[int, int]]],
+    *,
+    options: RegisterOptions,
+    compute: Compute,
+) -> tuple[list[PairShift], dict[str, list[PairShift]]]:
+    """First measurements: of all pairs, and per direction counted along it.
+
+    Columns may be numbered against x and rows against y: a direction in which most pairs
+    with texture fail is searched the other way too, and the better way is kept.
+    """
+    shape = frames.frame_shape
+    best: dict[str, list[PairShift]] = {}
+    for stage, sign in (("grid", 1), ("grid-turned", -1)):
+        wanted = {name: pairs for name, pairs in links.items() if _unsettled(best.get(name))}
+        requests = [
+            _request(a, b, _wide(name, shape, sign))
+            for name, pairs in wanted.items()
+            for a, b in pairs
+        ]
+        measured = measure_all(frames, requests, stage, options=options, compute=compute)
+        by_pair = {(p.i, p.j): p for p in measured}
+        for name, pairs in wanted.items():
+            found = [_directed(by_pair[min(a, b), max(a, b)], a) for a, b in pairs]
+            if name not in best or _strength(found) > _strength(best[name]):
+                best[name] = found
+    starts = {name: [a for a, _ in pairs] for name, pairs in links.items()}
+    first = [
+        _directed(pair, start)
+        for name, found in best.items()
+        for pair, start in zip(found, starts[name], strict=True)
+    ]
+    return first, best
+
+
+def _unsettled(found: list[PairShift] | None) -> bool:
+    """Whether fewer than half of the pairs with texture were measured."""
+    if found is None:
+        return True
+    textured = [p for p in found if p.status != "empty"]
+    return sum(p.status == "ok" for p in textured) * 2 < len(textured)
+
+
+def _strength(found: list[PairShift]) -> float:
+    return sum(p.peaks[0].score for p in found if p.status == "ok")
+
+
+def _wide(name: str, shape: tuple[int, int], sign: int) -> tuple[Search, ...]:
+    """Neighbours along one axis: large, middle and narrow overlaps, each searched by itself.
+
+    Only what can overlap takes part in a correlation, so a narrow overlap is not drowned.
+    """
     h, w = shape
+    length, across = (w, h // 3) if name == "right" else (h, w // 3)
+    parts = [
+        tuple(sorted((sign * length * a // 100, sign * length * b // 100))) for a, b in _RANGES
+    ]
     if name == "right":
-        return Search(w // 5, w, -h // 3, h // 3)
-    return Search(-w // 3, w // 3, h // 5, h)
+        return tuple(Search(a, b, -across, across) for a, b in parts)
+    return tuple(Search(-across, across, a, b) for a, b in parts)
 
 
-def _request(a: int, b: int, search: Search) -> Request:
+def _request(a: int, b: int, searches: tuple[Search, ...]) -> Request:
     if a < b:
-        return Request(a, b, search)
-    return Request(b, a, Search(-search.x_max, -search.x_min, -search.y_max, -search.y_min))
+        return Request(a, b, searches)
+    turned = (Search(-s.x_max, -s.x_min, -s.y_max, -s.y_min) for s in searches)
+    return Request(b, a, tuple(turned))
 
 
 def _directed(pair: PairShift, start: int) -> PairShift:
-    """The pair with its displacements counted from frame `start`."""
+    """The pair with its displacements turned where `start` is not its frame i (and back)."""
     if pair.i == start:
         return pair
     peaks = tuple(Peak(-p.dx_px, -p.dy_px, p.score, p.cov_px2) for p in pair.peaks)

@@ -25,6 +25,7 @@ from cemi_dask.register.refine import refine
 _MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot be matched
 _COARSE_VARIANCE_PX2 = 0.25  # of a peak that was not refined
 _LATTICE_SCORE = 0.5  # of a smoothed overlap; unrelated texture hardly reaches it
+_SIDE = 80  # percent of a frame's side beyond which an overlap is narrow
 _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half resolution
 
 
@@ -58,30 +59,43 @@ def measure_pair(
         raise InputError(f"Frames of different shapes {fixed.shape} and {moving.shape}.")
     pair = [Prepared(f, options.highpass_px, options.smooth_px) for f in (fixed, moving)]
     if expected is None:
-        search = whole_search(pair[0].shape)
+        searches = whole_search(pair[0].shape)
     else:
-        search = Search.around(expected[0], expected[1], 3 * expected[2] + 2)
-    return measure_prepared(pair[0], pair[1], (0, 1), search, options=options)
+        searches = (Search.around(expected[0], expected[1], 3 * expected[2] + 2),)
+    return measure_prepared(pair[0], pair[1], (0, 1), searches, options=options)
 
 
-def whole_search(shape: tuple[int, int]) -> Search:
-    """Every displacement at which two frames of `shape` touch."""
-    return Search(-shape[1], shape[1], -shape[0], shape[0]).within(shape)
+def whole_search(shape: tuple[int, int]) -> tuple[Search, ...]:
+    """Every displacement at which two frames of `shape` touch.
+
+    Narrow overlaps at the four sides are searched on their own as well: in the correlation
+    of whole frames they drown in the noise of what does not overlap.
+    """
+    h, w = shape
+    return (
+        Search(-w, w, -h, h),
+        Search(_SIDE * w // 100, w, -h // 3, h // 3),
+        Search(-w, -_SIDE * w // 100, -h // 3, h // 3),
+        Search(-w // 3, w // 3, _SIDE * h // 100, h),
+        Search(-w // 3, w // 3, -h, -_SIDE * h // 100),
+    )
 
 
 def measure_prepared(
     fixed: Prepared,
     moving: Prepared,
     ids: tuple[int, int],
-    search: Search,
+    searches: tuple[Search, ...],
     *,
     options: RegisterOptions,
 ) -> PairShift:
-    """As `measure_pair`, on prepared frames numbered `ids`, over a given search range."""
+    """As `measure_pair`, on prepared frames numbered `ids`, over given search ranges."""
     i, j = ids
     if min(fixed.texture, moving.texture) < _MIN_TEXTURE:
         return PairShift(i, j, status="empty")
-    candidates = find_candidates(fixed, moving, search, options=options)
+    candidates = [c for s in searches for c in find_candidates(fixed, moving, s, options=options)]
+    # By significance, not score: a few pixels of overlap agree by chance.
+    candidates = _distinct(sorted(candidates, key=lambda c: -c.significance))[: options.peaks]
     if not candidates:
         return PairShift(i, j, status="rejected")
     candidates = _refined(fixed, moving, candidates, options)
@@ -95,7 +109,7 @@ def measure_prepared(
 def find_candidates(
     fixed: Prepared, moving: Prepared, search: Search, *, options: RegisterOptions
 ) -> list[Candidate]:
-    """Peaks of the correlation with their score on the true overlap, best score first.
+    """Peaks of the correlation with their score on the true overlap.
 
     Overlaps below `min_overlap` are left out. The significance of a score is in standard
     deviations of that of unrelated frames with the same spectra.
@@ -115,9 +129,16 @@ def find_candidates(
         score, n = overlap_score(a, b, round(dx), round(dy))
         significance = score * float(np.sqrt(n / found.correlation_area_px))
         candidates.append(Candidate(dx * factor, dy * factor, score, significance, n * factor**2))
-    # By significance, not score: a few pixels of overlap agree by chance.
-    candidates.sort(key=lambda c: -c.significance)
-    return candidates[: options.peaks]
+    return candidates
+
+
+def _distinct(candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates without those within 1.5 px of an earlier one."""
+    out: list[Candidate] = []
+    for c in candidates:
+        if all(np.hypot(c.dx_px - o.dx_px, c.dy_px - o.dy_px) > 1.5 for o in out):
+            out.append(c)
+    return out
 
 
 def _largest_overlap(shape: tuple[int, int], search: Search) -> int:
@@ -147,10 +168,8 @@ def _refined(
                 c.overlap_px,
                 (float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])),
             )
-        if all(np.hypot(c.dx_px - o.dx_px, c.dy_px - o.dy_px) > 1.0 for o in out):
-            out.append(c)
-    out.sort(key=lambda c: -c.significance)
-    return out
+        out.append(c)
+    return _distinct(sorted(out, key=lambda c: -c.significance))
 
 
 def _status(candidates: list[Candidate], options: RegisterOptions) -> Status:

@@ -130,7 +130,7 @@ def _row_offsets(
             for a, b in _probes(live, local, frames.frame_shape, reach, options.row_probes):
                 key = (min(a, b), max(a, b))
                 owner[key] = (above, below)
-                requests.append(Request(*key, _probe_search(frames.frame_shape)))
+                requests.append(Request(*key, _probe_searches(frames.frame_shape)))
         stage = f"probe{attempt}"
         found = measure_all(frames, requests, stage, options=options, compute=compute)
         for pair in open_pairs:
@@ -144,10 +144,15 @@ def _row_offsets(
     return offsets
 
 
-def _probe_search(shape: tuple[int, int]) -> Search:
+def _probe_searches(shape: tuple[int, int]) -> tuple[Search, ...]:
     """Rows overlap along y, whichever way up; along x a probe may be off by most of a frame."""
     h, w = shape
-    return Search(-(3 * w) // 4, (3 * w) // 4, -h, h)
+    x = (3 * w) // 4
+    return (
+        Search(-x, x, -h, h),
+        Search(-x, x, (7 * h) // 10, h),
+        Search(-x, x, -h, -(7 * h) // 10),
+    )
 
 
 def _probes(

@@ -49,7 +49,7 @@ def register_unplaced(
             f"stops at {options.max_unplaced_frames}. Give a file-name pattern with row and "
             f"column, stage positions, or raise register.max_unplaced_frames."
         )
-    search = whole_search(frames.frame_shape)
-    requests = [Request(i, j, search) for i, j in all_pairs(int(k) for k in ids)]
+    searches = whole_search(frames.frame_shape)
+    requests = [Request(i, j, searches) for i, j in all_pairs(int(k) for k in ids)]
     found = measure_all(frames, requests, "all", options=options, compute=compute)
     return [p for p in found if p.status in ("ok", "ambiguous")]

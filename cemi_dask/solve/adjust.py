@@ -38,12 +38,12 @@ def adjust(links: Links, start: Floats, used: Flags, options: SolveOptions) -> A
     choice = judge(links, place, options)
     accepted = _confirmed(links, choice.accepted, len(start))
     scale = 1.0
-    information = np.zeros((0, 2, 2))
+    information: Floats = np.zeros((0, 2, 2))
     for _ in range(8):
         live = np.flatnonzero(accepted)
         ends = (links.i[live], links.j[live])
         shift, covariance = (v[live] for v in links.chosen(choice.peak))
-        base = np.linalg.inv(covariance + np.eye(2) * options.floor_px**2)
+        base = _inverse(covariance, options)
         miss = _mahalanobis(place, ends, shift, base)
         scale = _spread(miss, len(start))
         weight = np.minimum(1.0, _HUBER * scale / np.maximum(miss, 1e-12))
@@ -61,9 +61,14 @@ def adjust(links: Links, start: Floats, used: Flags, options: SolveOptions) -> A
     component = components(len(start), ends, used)
     if len(information) != len(live):  # the last verdict changed the set of links
         covariance = links.chosen(choice.peak)[1][live]
-        information = np.linalg.inv(covariance + np.eye(2) * options.floor_px**2)
+        information = _inverse(covariance, options)
     sigma = max(1.0, scale) * standard_deviations(len(start), ends, information, component)
     return Adjustment(place, sigma, component, Choice(choice.peak, accepted, choice.scale_px))
+
+
+def _inverse(covariance: Floats, options: SolveOptions) -> Floats:
+    """Information (m, 2, 2) px^-2 of links, their covariance raised by the floor."""
+    return np.asarray(np.linalg.inv(covariance + np.eye(2) * options.floor_px**2), np.float64)
 
 
 def _mahalanobis(place: Floats, ends: tuple[Ints, Ints], shift: Floats, base: Floats) -> Floats:

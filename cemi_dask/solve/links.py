@@ -95,4 +95,4 @@ class Priors:
     @property
     def known(self) -> Flags:
         """Where a position is expected."""
-        return np.isfinite(self.place).all(axis=1)
+        return np.asarray(np.isfinite(self.place).all(axis=1), bool)

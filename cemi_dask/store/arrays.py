@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from cemi_dask.errors import StoreError
-from cemi_dask.store.atomic import remove_partial_files, storing
+from cemi_dask.store.atomic import delete_zarr, remove_partial_files, storing
 
 Codec = Literal["lz4", "zstd", "none"]
 
@@ -120,8 +119,7 @@ def ensure_array(path: Path, spec: ArraySpec, *, overwrite: bool = False) -> boo
 def make_array(path: Path, spec: ArraySpec) -> None:
     """A new array at `path`; whatever was there is deleted first."""
     with storing(path):
-        if path.exists():
-            shutil.rmtree(path)
+        delete_zarr(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         spec.create(str(path), overwrite=True)
 

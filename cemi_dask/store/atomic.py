@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,30 @@ def write_json_atomic(path: Path | str, value: Any) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_text_atomic(path, text + "\n")
+
+
+def delete_zarr(folder: Path) -> None:
+    """Delete a zarr array or image folder; StoreError if it holds anything else.
+
+    A path given by mistake must not cost anybody's files.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is a file; choose another name for the output.")
+    ours = {"zarr.json", "c", "labels"}
+    foreign = [
+        entry.name
+        for entry in folder.iterdir()
+        if entry.name not in ours and not entry.name.isdigit() and entry.suffix != PARTIAL_SUFFIX
+    ]
+    if foreign:
+        raise StoreError(
+            f"{folder} holds {sorted(foreign)[:3]}, which is no part of an image, so it is not "
+            "deleted. Choose another output folder."
+        )
+    with storing(folder):
+        shutil.rmtree(folder)
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -25,7 +25,7 @@ from cemi_dask.store.arrays import (
     open_array,
     write_region,
 )
-from cemi_dask.store.atomic import storing
+from cemi_dask.store.atomic import delete_zarr, storing
 
 _MOSAIC_TYPES = ("uint8", "uint16", "float32")
 _LABEL_TYPES = ("uint8", "uint16", "uint32")
@@ -255,8 +255,8 @@ def write_label(
 def prepare_array(folder: Path, spec: ArraySpec, *, overwrite: bool) -> None:
     """Level 0 of the image in `folder`, kept where it is there already; see `write_mosaic`."""
     with storing(folder):
-        if overwrite and folder.exists():
-            shutil.rmtree(folder)
+        if overwrite:
+            delete_zarr(folder)
         if not ensure_array(folder / "0", spec):
             _drop_derived(folder)
 

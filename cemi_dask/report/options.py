@@ -1,0 +1,24 @@
+"""`ReportOptions`: what the report shows, and how large."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ReportOptions(BaseModel):
+    """What the report shows, and how large. The defaults print well and stay below 10 MB."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str | None = Field(
+        default=None, description="Heading of the report; the run's name where not given."
+    )
+    colormap: str = Field(
+        default="viridis_r",
+        description="Matplotlib colour map of the heat maps; darker should mean more.",
+    )
+    figure_dpi: int = Field(default=300, ge=72, le=1200, description="Of the files in figures/.")
+    page_dpi: int = Field(default=200, ge=72, le=600, description="Of the figures in the page.")
+    detail_count: int = Field(default=3, ge=0, le=12, description="Detail crops at full size.")
+    detail_px: int = Field(default=480, ge=128, le=2048, description="Width of a detail crop.")
+    rejected_rows: int = Field(default=50, ge=0, description="Unused frames listed by name.")

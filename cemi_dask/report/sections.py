@@ -1,0 +1,340 @@
+"""The sections of the report, each made from what the run folder holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cemi_dask import denoise, store
+from cemi_dask.errors import StoreError
+from cemi_dask.report import (
+    hardness_figures,
+    map_figures,
+    mosaic_figures,
+    quality_figures,
+)
+from cemi_dask.report.details import choose_details
+from cemi_dask.report.figure_folder import FigureFolder
+from cemi_dask.report.folder import FramePair, RunFolderData
+from cemi_dask.report.numbers import bytes_text, count_text, duration_text
+from cemi_dask.report.options import ReportOptions
+from cemi_dask.report.page import Section, Table
+from cemi_dask.report.style import length_unit
+
+OVERVIEW_PX = 4096
+MADE_BY = "Not drawn: {what} comes from the stage {stage}, which this run has not reached."
+
+
+def mosaic_sections(
+    data: RunFolderData, figures: FigureFolder, options: ReportOptions
+) -> list[Section]:
+    """The overview of the mosaic, and crops at full resolution."""
+    titles = (("mosaic", "Mosaic"), ("details", "Details at full resolution"))
+    if data.mosaic is None:
+        text = MADE_BY.format(what="the mosaic", stage="blend")
+        return [Section(key, title, missing=text) for key, title in titles]
+    details = choose_details(data, options)
+    sections = []
+    try:
+        small = store.thumbnail(data.mosaic, OVERVIEW_PX)
+    except StoreError:
+        text = MADE_BY.format(what="the overview of a large mosaic", stage="pyramid")
+        sections.append(Section(*titles[0], missing=text))
+    else:
+        figure = mosaic_figures.overview(small, data.mosaic.shape, details, pixel_um=data.pixel_um)
+        alt = "The whole mosaic with axes and a scale bar"
+        caption = "Pale grey: no frame."
+        if details:
+            caption += " Orange frames: the details shown below."
+        sections.append(
+            Section(*titles[0], pictures=(figures.plot("overview", figure, alt, caption),))
+        )
+    if details:
+        sections.append(_detail_section(titles[1], data, figures, details))
+    return sections
+
+
+def _detail_section(
+    title: tuple[str, str],
+    data: RunFolderData,
+    figures: FigureFolder,
+    details: list[mosaic_figures.Detail],
+) -> Section:
+    pictures = []
+    labelled = False
+    for detail in details:
+        crop = data.crop(detail.box.slices)
+        name = f"detail-{detail.letter}"
+        figure = mosaic_figures.crop_figure(crop, pixel_um=data.pixel_um)
+        pictures.append(
+            figures.pixels(
+                name, figure, f"Detail {detail.letter}", f"{detail.letter}: {detail.text}"
+            )
+        )
+        bcc, lamellar = (data.label(label, detail.box.slices) for label in ("bcc", "lamellar"))
+        if bcc is None and lamellar is None:
+            continue
+        labelled = True
+        figure = mosaic_figures.crop_figure(
+            mosaic_figures.tinted(crop, bcc=bcc, lamellar=lamellar), pixel_um=data.pixel_um
+        )
+        pictures.append(
+            figures.pixels(
+                f"{name}-segmented",
+                figure,
+                f"Detail {detail.letter}, segmented",
+                f"{detail.letter}: BCC phase orange, border of lamellar regions blue.",
+            )
+        )
+    text = ["One pixel of the mosaic is one pixel here."]
+    if not labelled:
+        text.append("The segmentation is not shown: the stage segment has not made it.")
+    return Section(*title, text=tuple(text), pictures=tuple(pictures))
+
+
+def map_sections(
+    data: RunFolderData, figures: FigureFolder, options: ReportOptions
+) -> list[Section]:
+    """Heat maps and profiles of what was measured on the grid."""
+    titles = (("maps", "Microstructure maps"), ("profiles", "Profiles along x"))
+    cells, profile = data.tables.get("cells"), data.tables.get("profile")
+    if cells is None or cells.empty:
+        text = _no_analysis(data, "the table of cells")
+        return [Section(key, title, missing=text) for key, title in titles]
+    width_px = data.mosaic_shape[1] if data.mosaic_shape else 1.0
+    unit = length_unit(width_px, data.pixel_um)
+    measures = map_figures.measures_of(cells)
+    if not measures:
+        text = "Not drawn: no cell of the grid holds anything measurable."
+        return [Section(key, title, missing=text) for key, title in titles]
+    figure = map_figures.heat_maps(cells, measures, unit, colormap=options.colormap)
+    note = (
+        "Darker means higher. Colours span 1 to 99 % of the cells; heights may be drawn enlarged."
+    )
+    sections = [
+        Section(
+            *titles[0],
+            pictures=(figures.plot("maps", figure, "Heat maps of the measures", note),),
+        )
+    ]
+    if profile is None or profile.empty:
+        return [*sections, Section(*titles[1], missing=_no_analysis(data, "the profile"))]
+    edges, _ = map_figures.cell_edges(cells, unit)
+    figure = map_figures.profiles(
+        profile,
+        [m for m in measures if m.column in profile.columns],
+        unit,
+        (float(edges[0]), float(edges[-1])),
+    )
+    picture = figures.plot("profiles", figure, "Profiles of the measures along x", "")
+    return [*sections, Section(*titles[1], pictures=(picture,))]
+
+
+def _no_analysis(data: RunFolderData, what: str) -> str:
+    config = data.run.get("config")
+    if isinstance(config, dict) and "analyse" in config and config["analyse"] is None:
+        return "Not drawn: the config asks for no analysis (analyse: null)."
+    return MADE_BY.format(what=what, stage="analyse")
+
+
+def hardness_section(data: RunFolderData, figures: FigureFolder) -> Section:
+    """The relation to hardness, where hardness data were given."""
+    title = ("hardness", "Relation to hardness")
+    table = data.tables.get("correlation")
+    if table is None or table.empty:
+        return Section(*title, missing="Not drawn: no hardness data (analyse.hardness.file).")
+    titles = {m.column: m for m in (*map_figures.KNOWN, map_figures.IN_PIXELS)}
+    points = data.tables.get("correlation_points")
+    pictures = []
+    if points is not None and "hardness" in points.columns:
+        measures = [
+            titles.get(name, map_figures.Measure(name, name, "", 1.0))
+            for name in table["measure"]
+            if name in points.columns
+        ]
+        figure = hardness_figures.scatter_plots(points, table, measures)
+        caption = "Pearson r with its 95 % confidence interval; line: least squares."
+        alt = "Hardness against each measure"
+        pictures.append(figures.plot("hardness", figure, alt, caption))
+    else:
+        figure = hardness_figures.correlation_plot(table)
+        pictures.append(figures.plot("correlation", figure, "Pearson r of each measure", ""))
+    rows = [
+        (
+            titles[row["measure"]].title if row["measure"] in titles else str(row["measure"]),
+            count_text(row["n"]),
+            f"{row['pearson_r']:.3f}",
+            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
+            hardness_figures.p_text(float(row["p_value"])).removeprefix("p ").removeprefix("= "),
+        )
+        for row in table.to_dict("records")
+    ]
+    heads = ("Measure", "n", "Pearson r", "95 % interval", "p")
+    return Section(
+        *title, pictures=tuple(pictures), tables=(Table(heads, rows, numeric=heads[1:]),)
+    )
+
+
+def stitching_section(
+    data: RunFolderData, figures: FigureFolder, options: ReportOptions
+) -> Section:
+    """How well the frames were placed, and which were left out."""
+    title = ("stitching", "Stitching quality")
+    pictures, tables = [], []
+    positions, pairs = data.tables.get("positions"), data.tables.get("pairs")
+    shape = data.mosaic_shape
+    if positions is not None:
+        placed = _used(positions, data.tables.get("frames"))
+        if shape is None and len(placed):
+            shape = (int(placed["y_px"].max()) + 2, int(placed["x_px"].max()) + 2)
+        if shape is not None and len(placed):
+            figure = quality_figures.outlines(placed, shape, pixel_um=data.pixel_um)
+            pictures.append(figures.plot("placement", figure, "Outlines of all placed frames", ""))
+    if pairs is not None:
+        if (pairs["status"] == "ok").any():
+            figure = quality_figures.residuals(pairs)
+            alt = "Histogram of the residuals of accepted pairs"
+            pictures.append(figures.plot("residuals", figure, alt, ""))
+        total = max(1, len(pairs))
+        rows = [
+            (status, count_text(count), f"{100 * count / total:.1f} %")
+            for status, count in quality_figures.status_counts(pairs)
+        ]
+        tables.append(Table(("Pairs", "Number", "Share"), rows, numeric=("Number", "Share")))
+    frames = data.tables.get("frames")
+    text = []
+    if frames is not None:
+        unused = frames[~frames["used"].astype(bool)]
+        if unused.empty:
+            text.append("Every frame taken is used.")
+        else:
+            tables.append(_unused_table(unused, options.rejected_rows))
+    if positions is None:
+        text.append(MADE_BY.format(what="the placement of the frames", stage="solve"))
+    return Section(*title, text=tuple(text), pictures=tuple(pictures), tables=tuple(tables))
+
+
+def _used(positions: pd.DataFrame, frames: pd.DataFrame | None) -> pd.DataFrame:
+    """The positions of frames that are part of the mosaic."""
+    known = positions[positions["x_px"].notna() & positions["y_px"].notna()]
+    if frames is None:
+        return known
+    unused = frames.loc[~frames["used"].astype(bool), "frame"]
+    return known[~known["frame"].isin(unused)]
+
+
+def _unused_table(unused: pd.DataFrame, limit: int) -> Table:
+    reasons = unused.get("reason", pd.Series("", index=unused.index)).fillna("")
+    rows = [
+        (
+            "" if pd.isna(row["file"]) else str(row["file"]),
+            "" if pd.isna(row["source_index"]) else count_text(row["source_index"]),
+            str(reason) or "not stated",
+        )
+        for row, reason in zip(unused.head(limit).to_dict("records"), reasons, strict=False)
+    ]
+    counts = ", ".join(
+        f"{count_text(n)} {reason or 'without a reason'}"
+        for reason, n in reasons.value_counts().items()
+    )
+    shown = "" if len(unused) <= limit else f" The first {limit} are listed."
+    caption = f"{count_text(len(unused))} frames are not used: {counts}.{shown}"
+    return Table(("File", "Frame in file", "Reason"), rows, caption, numeric=("Frame in file",))
+
+
+def denoising_section(data: RunFolderData, figures: FigureFolder) -> Section:
+    """A frame before and after denoising, what was taken away, and the noise of both."""
+    title = ("denoising", "Denoising")
+    config = data.run.get("config")
+    if isinstance(config, dict) and "denoise" in config and config["denoise"] is None:
+        return Section(*title, missing="Not drawn: the config asks for no denoising.")
+    try:
+        pair = data.frame_pair()
+    except StoreError as error:
+        return Section(*title, missing=f"Not drawn: {error}")
+    if pair is None:
+        text = MADE_BY.format(what="the denoised frame store (frames.zarr)", stage="denoise")
+        return Section(*title, missing=text)
+    return Section(*title, **_denoising_parts(pair, figures))
+
+
+def _denoising_parts(pair: FramePair, figures: FigureFolder) -> dict[str, Any]:
+    before, after = denoise.estimate_noise(pair.raw), denoise.estimate_noise(pair.denoised)
+    height, width = pair.raw.shape
+    tall, wide = min(height, 330), min(width, 330)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    part = (slice(top, top + tall), slice(left, left + wide))
+    raw, denoised = pair.raw[part], pair.denoised[part]
+    limits = mosaic_figures.grey_limits(raw)
+    removed = raw.astype(np.float32) - denoised.astype(np.float32)
+    far = max(3 * before, 1e-6)
+    views = (
+        ("raw", raw, limits, f"Raw: noise {before:.3g} grey levels."),
+        ("denoised", denoised, limits, f"Denoised: noise {after:.3g} grey levels."),
+        # Removed noise is shown around mid-grey; 0 would be taken for "no data".
+        (
+            "removed",
+            removed + 2 * far,
+            (far, 3 * far),
+            "What was removed (should show no structure).",
+        ),
+    )
+    pictures = tuple(
+        figures.pixels(
+            f"denoising-{name}",
+            mosaic_figures.crop_figure(view, pixel_um=None, limits=shown, bar=False),
+            caption,
+            caption,
+        )
+        for name, view, shown, caption in views
+    )
+    text = (
+        f"The middle of frame {pair.index} of {pair.key}. Noise is the estimated standard "
+        "deviation of white noise."
+    )
+    return {"text": (text,), "pictures": pictures}
+
+
+def timing_section(data: RunFolderData) -> Section:
+    """Time per stage and peak memory per process."""
+    stages = data.run.get("stages", {})
+    walls = [float(stage.get("wall_s", 0)) for stage in stages.values()]
+    longest = max(walls, default=0.0) or 1.0
+    rows = [
+        (
+            name,
+            count_text(stage.get("items", 0)),
+            count_text(stage.get("skipped", 0)),
+            duration_text(float(stage.get("cpu_s", 0))),
+            duration_text(wall),
+        )
+        for (name, stage), wall in zip(stages.items(), walls, strict=True)
+    ]
+    heads = ("Stage", "Items", "Reused", "CPU time", "Time")
+    tables = []
+    if rows:
+        bars = tuple(wall / longest for wall in walls)
+        tables.append(Table(heads, rows, numeric=heads[1:], bars=bars))
+    peaks = data.run.get("memory", {}).get("peak_rss_bytes", {})
+    if peaks:
+        processes = [(str(name), bytes_text(float(size))) for name, size in peaks.items()]
+        tables.append(Table(("Process", "Peak memory"), processes, numeric=("Peak memory",)))
+    missing = "" if tables else "run.json holds no timings."
+    return Section("timings", "Time and memory", tables=tuple(tables), missing=missing)
+
+
+def provenance_sections(data: RunFolderData) -> list[Section]:
+    """Versions, and the exact config."""
+    versions = {"cemi_dask": data.run.get("cemi_dask", "unknown"), **data.run.get("versions", {})}
+    rows = [(str(name), str(version)) for name, version in versions.items()]
+    return [
+        Section("versions", "Versions", tables=(Table(("Software", "Version"), rows),)),
+        Section(
+            "config",
+            "Configuration",
+            text=("As resolved, defaults included: the same file repeats this run.",),
+            code=str(data.run.get("config_yaml", "")),
+        ),
+    ]

@@ -1,0 +1,121 @@
+"""`write_report`: a run folder becomes figures and one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cemi_dask import store
+from cemi_dask.report import sections
+from cemi_dask.report.figure_folder import FigureFolder
+from cemi_dask.report.folder import RunFolderData, read_run_folder
+from cemi_dask.report.map_figures import KNOWN, measures_of
+from cemi_dask.report.numbers import (
+    bytes_text,
+    cell_mean,
+    count_text,
+    duration_text,
+    uncertain,
+)
+from cemi_dask.report.options import ReportOptions
+from cemi_dask.report.page import Number, Page, render
+from cemi_dask.report.style import drawing
+
+
+def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Path:
+    """``report.html`` and ``figures/*.png`` of the run folder `out`; the path of the page.
+
+    Reads the run folder alone. What the run has not made yet is left out with a line that
+    names the stage that makes it. Raises UnreadableError where `out` is no run folder,
+    StoreError where a table or the mosaic is damaged.
+    """
+    options = options or ReportOptions()
+    data = read_run_folder(out)
+    figures = FigureFolder(data.path / "figures", options)
+    with drawing():
+        parts = [
+            *sections.mosaic_sections(data, figures, options),
+            *sections.map_sections(data, figures, options),
+            sections.hardness_section(data, figures),
+            sections.stitching_section(data, figures, options),
+            sections.denoising_section(data, figures),
+            sections.timing_section(data),
+            *sections.provenance_sections(data),
+        ]
+    run = data.run
+    page = Page(
+        title=options.title or str(run.get("name") or data.path.name),
+        subtitle=_subtitle(data),
+        numbers=summary(data),
+        sections=parts,
+        warnings=[str(text) for text in run.get("warnings", [])],
+        failure=str(run.get("error", "")) if run.get("state") == "failed" else "",
+        footer=f"Made by cemi_dask {run.get('cemi_dask', '')} from {data.path.name}.",
+    )
+    store.write_text_atomic(data.path / "report.html", render(page))
+    return data.path / "report.html"
+
+
+def _subtitle(data: RunFolderData) -> str:
+    run = data.run
+    started, stages = str(run.get("started", "")), run.get("stages", {})
+    spent = sum(float(stage.get("wall_s", 0)) for stage in stages.values())
+    begun = f"Run started {started.replace('T', ' ')}" if started else "Run"
+    return f"{begun}, {duration_text(spent)} of work. Mosaic and microstructure by cemi_dask."
+
+
+def summary(data: RunFolderData) -> list[Number]:
+    """The numbers at the head of the page, as far as the run has them."""
+    return [*_mosaic_numbers(data), *_measure_numbers(data), *_run_numbers(data)]
+
+
+def _mosaic_numbers(data: RunFolderData) -> list[Number]:
+    numbers = []
+    shape, pixel_um = data.mosaic_shape, data.pixel_um
+    if shape is not None:
+        value = f"{count_text(shape[1])} × {count_text(shape[0])} px"
+        size = ""
+        if pixel_um:
+            factor, unit = (1e-3, "mm") if shape[1] * pixel_um >= 1000 else (1.0, "µm")
+            size = f"{shape[1] * pixel_um * factor:.4g} × {shape[0] * pixel_um * factor:.3g} {unit}"
+        numbers.append(Number("Mosaic", value, size))
+    frames = data.run.get("frames")
+    if isinstance(frames, dict) and "used" in frames:
+        total = int(frames["taken"]) + int(frames.get("rejected", 0))
+        detail = f"{count_text(frames.get('rejected', 0))} rejected" if total else ""
+        numbers.append(Number("Frames used", count_text(frames["used"]), detail))
+    known = "not stated by the input" if not pixel_um else ""
+    numbers.append(Number("Pixel size", f"{pixel_um:.4g} µm" if pixel_um else "unknown", known))
+    cells = data.tables.get("cells")
+    if cells is not None and len(cells):
+        grid = f"{cells['row'].max() + 1} × {cells['col'].max() + 1} cells"
+        wide, high = cells["width_um"].median(), cells["height_um"].median()
+        detail = f"{wide:.4g} × {high:.4g} µm each" if wide == wide else ""
+        numbers.append(Number("Grid (rows × columns)", grid, detail))
+    return numbers
+
+
+def _measure_numbers(data: RunFolderData) -> list[Number]:
+    cells = data.tables.get("cells")
+    if cells is None:
+        return []
+    numbers = []
+    for measure in measures_of(cells)[: len(KNOWN)]:
+        mean = cell_mean(cells, measure)
+        detail = f"cells differ by ± {mean.spread:.2g}{' ' if measure.unit else ''}{measure.unit}"
+        value = uncertain(mean.mean, mean.error, measure.unit)
+        numbers.append(Number(f"{measure.title}, mean", value, detail))
+    return numbers
+
+
+def _run_numbers(data: RunFolderData) -> list[Number]:
+    numbers = []
+    pairs = data.tables.get("pairs")
+    if pairs is not None and (pairs["status"] == "ok").any():
+        accepted = pairs.loc[pairs["status"] == "ok", "residual_px"].abs()
+        detail = f"median of {count_text(len(accepted))} accepted pairs"
+        numbers.append(Number("Placement residual", f"{accepted.median():.2g} px", detail))
+    peaks = data.run.get("memory", {}).get("peak_rss_bytes", {})
+    if peaks:
+        largest = bytes_text(max(float(size) for size in peaks.values()))
+        numbers.append(Number("Peak memory", largest, "of the largest process"))
+    return numbers

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -26,10 +27,8 @@ from cemi_dask.store.atomic import delete_zarr, remove_partial_files, storing
 
 Codec = Literal["lz4", "zstd", "none"]
 
-# Without this zarr compares every chunk with the fill value: two thirds of the writing time,
-# and an all-zero chunk would leave no file.
-_RUNTIME = {"write_empty_chunks": True}
 Array: TypeAlias = "zarr.Array[Any]"
+_SETTINGS_LOCK = threading.Lock()
 _ZARRS = "zarrs.ZarrsCodecPipeline"
 _ZARR = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
@@ -48,7 +47,7 @@ class ArraySpec:
     codec: Codec
     axes: tuple[str, ...]
 
-    def create(self, store: Any, *, overwrite: bool = False) -> Array:
+    def create(self, store: Any) -> Array:
         """A new zarr array of this kind in `store` (a path or a zarr store)."""
         return zarr.create_array(
             store,
@@ -59,8 +58,6 @@ class ArraySpec:
             compressors=_compressor(self.codec),
             fill_value=float("nan") if np.dtype(self.dtype).kind == "f" else 0,
             dimension_names=self.axes,
-            config=cast(Any, _RUNTIME),
-            overwrite=overwrite,
         )
 
     def metadata(self) -> dict[str, Any]:
@@ -90,7 +87,14 @@ def _pipeline(kind: Literal["read", "write"]) -> Iterator[None]:
     way would leave a torn shard, so writing goes through zarr's own, which renames.
     """
     found = kind == "read" and importlib.util.find_spec("zarrs") is not None
-    with zarr.config.set({"codec_pipeline.path": _ZARRS if found else _ZARR}):
+    settings = {
+        "codec_pipeline.path": _ZARRS if found else _ZARR,
+        # Without this zarr compares every chunk with the fill value, two thirds of the writing
+        # time, and an all-zero chunk leaves no file. (zarr 3.1's open_array drops its `config`.)
+        "array.write_empty_chunks": True,
+    }
+    # The settings are global: two threads must not restore each other's.
+    with _SETTINGS_LOCK, zarr.config.set(settings):
         yield
 
 
@@ -121,7 +125,7 @@ def make_array(path: Path, spec: ArraySpec) -> None:
     with storing(path):
         delete_zarr(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        spec.create(str(path), overwrite=True)
+        spec.create(str(path))
 
 
 def open_array(path: Path | str, kind: Literal["read", "write"]) -> Array:
@@ -140,9 +144,7 @@ def open_array(path: Path | str, kind: Literal["read", "write"]) -> Array:
 def _open_array(path: str, kind: Literal["read", "write"], described: bytes) -> Array:
     with _pipeline(kind):
         try:
-            if kind == "read":
-                return zarr.open_array(path, mode="r")
-            return zarr.open_array(path, mode="r+", config=_RUNTIME)
+            return zarr.open_array(path, mode="r" if kind == "read" else "r+")
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise StoreError(f"{path} is no readable zarr array: {error}") from error
 

@@ -87,7 +87,7 @@ def read_table(folder: Path | str, name: str) -> pd.DataFrame:
         try:
             if file.suffix == ".parquet":
                 return pd.read_parquet(file)
-            return pd.read_csv(file, float_precision="round_trip")
+            return pd.read_csv(file)
         except (OSError, ValueError) as error:
             raise StoreError(f"{file} cannot be read as a table: {error}") from error
     raise StoreError(f"There is no table {name!r} in {base}. Run the stage that writes it.")

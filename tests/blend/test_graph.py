@@ -97,7 +97,7 @@ def blend_box(side):
 def test_layout_of_other_frames_is_refused():
     frames, layout = grid_of_frames(2, 3)
     other, _ = grid_of_frames(2, 2)
-    with pytest.raises(InputError, match="6 frames.*4 frames"):
+    with pytest.raises(InputError, match=r"6 frames.*4 frames"):
         blend(other, layout)
     with pytest.raises(InputError, match="to_origin"):
         blend(frames, Layout(layout.x_px - 5, layout.y_px, FRAME))

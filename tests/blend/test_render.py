@@ -181,7 +181,7 @@ def test_nan_pixels_are_refused_not_spread():
 
 
 def test_wrong_method_lists_the_right_ones():
-    with pytest.raises(ConfigError, match="feather.*average.*nearest.*first"):
+    with pytest.raises(ConfigError, match=r"feather.*average.*nearest.*first"):
         BLENDERS.parse("fether")
     with pytest.raises(ConfigError, match="width_px"):
         BLENDERS.parse({"method": "feather", "width_px": 0})

@@ -86,5 +86,5 @@ def test_input_is_left_alone():
 
 
 def test_more_than_half_a_pixel_is_refused():
-    with pytest.raises(ValueError, match="0.6"):
+    with pytest.raises(ValueError, match=r"0\.6"):
         shift_taps(0.6)

@@ -1,0 +1,24 @@
+"""Videos and tiles to frames: what was recorded, which frames are taken, where they lie."""
+
+from cemi_dask.frames.lazy import lazy_frames, open_frames
+from cemi_dask.frames.options import Crop, InputOptions, SelectionOptions, TileOptions
+from cemi_dask.frames.prepare import prepare
+from cemi_dask.frames.scan import scan_source
+from cemi_dask.frames.sources import Place, Source, find_sources
+from cemi_dask.frames.table import build_table, rejected_table
+
+__all__ = [
+    "Crop",
+    "InputOptions",
+    "Place",
+    "SelectionOptions",
+    "Source",
+    "TileOptions",
+    "build_table",
+    "find_sources",
+    "lazy_frames",
+    "open_frames",
+    "prepare",
+    "rejected_table",
+    "scan_source",
+]

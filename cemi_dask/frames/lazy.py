@@ -1,0 +1,99 @@
+"""`open_frames`: files to lazy `Frames`, decoded block by block when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from dask.task_spec import Task
+
+from cemi_dask.compute import Compute, compute_items, named_task
+from cemi_dask.frames.options import InputOptions, SelectionOptions
+from cemi_dask.frames.prepare import prepare
+from cemi_dask.frames.scan import read_tile, scan_source
+from cemi_dask.frames.sources import Source, find_sources
+from cemi_dask.frames.table import build_table
+from cemi_dask.frames.video import read_video_frame
+from cemi_dask.frameset import Frames
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def open_frames(
+    paths_or_options: Paths | InputOptions,
+    *,
+    selection: SelectionOptions | None = None,
+    pixel_um: float | None = None,
+    compute: Compute = compute_items,
+) -> Frames:
+    """Lazy frames and their table from videos or tiles: files, folders, globs, or options.
+
+    Every source is scanned once (items ``read-frames/KEY``): motion tracked, frames chosen,
+    nothing copied. The pixels (n, y, x) are decoded again, one frame per block, when they are
+    computed; a video block decodes from the key frame before it. Raises what `find_sources`,
+    `prepare` and `scan_source` raise.
+    """
+    options = (
+        paths_or_options
+        if isinstance(paths_or_options, InputOptions)
+        else InputOptions(paths=_paths(paths_or_options), pixel_um=pixel_um)
+    )
+    selection = selection or SelectionOptions()
+    sources = prepare(find_sources(options), options)
+    items = {
+        f"read-frames/{source.key}": named_task("read-frames", scan_source, source, selection)
+        for source in sources
+    }
+    results = compute(items)
+    scans = [results[name] for name in items]
+    table, nominal = build_table(sources, scans)
+    data = lazy_frames(sources, scans)
+    return Frames(data, table, nominal, pixel_um or options.pixel_um)
+
+
+def _paths(paths: Paths) -> tuple[str, ...]:
+    if isinstance(paths, str | Path):
+        return (str(paths),)
+    return tuple(str(path) for path in paths)
+
+
+def lazy_frames(sources: Sequence[Source], scans: Sequence[dict[str, Any]]) -> da.Array:
+    """The taken frames of scanned sources as a dask array (n, y, x), one frame per block."""
+    calls = [
+        (source, record["file"], _address(record))
+        for source, scan in zip(sources, scans, strict=True)
+        for record in scan["records"]
+        if record["taken"]
+    ]
+    shape, dtype = tuple(scans[0]["shape"]), np.dtype(scans[0]["dtype"])
+    stamps = [Path(f).stat().st_mtime_ns for s in sources for f in s.files]
+    name = f"read-frames-{tokenize(calls, stamps)}"
+    layer: dict[Any, Any] = {
+        (name, n, 0, 0): Task((name, n, 0, 0), read_frame, *call) for n, call in enumerate(calls)
+    }
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=())
+    chunks = ((1,) * len(calls), (shape[0],), (shape[1],))
+    return da.Array(graph, name, chunks, dtype=dtype)
+
+
+def _address(record: dict[str, Any]) -> tuple[int, int | None, int | None]:
+    return record["source_index"], record["pts"], record["key_pts"]
+
+
+def read_frame(
+    source: Source, file: str, address: tuple[int, int | None, int | None]
+) -> npt.NDArray[Any]:
+    """One taken frame as a block (1, y, x), cropped and grey, read from its file."""
+    if source.kind == "tiles":
+        assert source.shape is not None  # noqa: S101
+        return read_tile(file, source, size=source.shape, dtype=source.dtype)[None]
+    number, pts, key_pts = address
+    image = read_video_frame(file, source_index=number, pts=pts, key_pts=key_pts)
+    kept = source.crop.kept((image.shape[0], image.shape[1]))
+    return np.ascontiguousarray(image[kept])[None]

@@ -1,0 +1,149 @@
+"""What a user says about the input: `InputOptions`, `TileOptions`, `Crop`, `SelectionOptions`."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class Crop(BaseModel):
+    """Pixels cut off each side of every frame before anything else sees it."""
+
+    model_config = FROZEN
+
+    top: int = Field(default=0, ge=0, description="px cut off the top")
+    bottom: int = Field(
+        default=0, ge=0, description="px cut off the bottom (where a data bar mostly is)"
+    )
+    left: int = Field(default=0, ge=0, description="px cut off the left")
+    right: int = Field(default=0, ge=0, description="px cut off the right")
+
+    def kept(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """The (y, x) slices of a frame of `shape` that stay."""
+        height, width = shape
+        return slice(self.top, height - self.bottom), slice(self.left, width - self.right)
+
+    def shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) in px of a frame of `shape` after cropping."""
+        height, width = shape
+        return height - self.top - self.bottom, width - self.left - self.right
+
+
+class TileOptions(BaseModel):
+    """Where tiles lie: from their names, from a table of stage positions, or unknown."""
+
+    model_config = FROZEN
+
+    pattern: str | None = Field(
+        default=None,
+        description="file name with {row} and {col} in place of the numbers, * for anything: "
+        "'tile_r{row}_c{col}.tif'; without it the names are searched for a grid",
+    )
+    order: Literal["auto", "row_col", "col_row"] = Field(
+        default="auto",
+        description="which of two bare numbers in a name comes first; auto: letters in the name "
+        "decide, else the pictures' overlaps do",
+    )
+    positions: str | None = Field(
+        default=None,
+        description="CSV of stage positions: a file name (or col and row) and x, y per tile",
+    )
+    position_unit: Literal["px", "um"] | None = Field(
+        default=None, description="unit of positions whose column names state none"
+    )
+    position_y: Literal["down", "up"] = Field(
+        default="down", description="which way y grows in the table of positions"
+    )
+    overlap: float = Field(
+        default=0.1, ge=0.0, lt=0.95, description="overlap of neighbours in a grid, as a guess"
+    )
+
+
+class InputOptions(BaseModel):
+    """The files of one specimen, and how to read them."""
+
+    model_config = FROZEN
+
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="files, folders or globs; videos: one per row, sorted by name"
+    )
+    kind: Literal["auto", "videos", "tiles"] = Field(
+        default="auto", description="what the files are; auto: by their suffixes"
+    )
+    pixel_um: float | None = Field(default=None, gt=0, description="pixel size in micrometres")
+    crop: Literal["auto", "none"] | Crop = Field(
+        default="auto", description="px to cut off each side; auto: find a data bar"
+    )
+    tiles: TileOptions = TileOptions()
+
+
+class SelectionOptions(BaseModel):
+    """Which recorded frames are taken, and which are refused."""
+
+    model_config = FROZEN
+
+    overlap_min: float = Field(
+        default=0.3,
+        gt=0,
+        lt=1,
+        description="smallest overlap of neighbouring frames along the motion",
+    )
+    overlap_max: float = Field(
+        default=0.6,
+        gt=0,
+        lt=1,
+        description="largest overlap of neighbouring frames along the motion",
+    )
+    overlap_target: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="overlap aimed at; default: 40 % of the way from min to max",
+    )
+    min_score: float = Field(
+        default=0.03,
+        gt=0,
+        lt=1,
+        description="smallest correlation of two frames that counts as a match",
+    )
+    blank_correlation: float = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="a frame whose pixels correlate less than this with their neighbours is blank",
+    )
+    blank_contrast: float = Field(
+        default=1.0,
+        ge=0,
+        description="an 8-bit frame whose structure is weaker than so many grey levels is blank",
+    )
+    saturated_fraction: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="a frame with more pixels at the top grey level is refused",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.overlap_min < self.overlap_max:
+            raise ValueError(
+                f"overlap_min ({self.overlap_min}) must be smaller than "
+                f"overlap_max ({self.overlap_max})"
+            )
+        if not self.overlap_min <= self.target <= self.overlap_max:
+            raise ValueError(
+                f"overlap_target ({self.target}) must lie between overlap_min "
+                f"({self.overlap_min}) and overlap_max ({self.overlap_max})"
+            )
+        return self
+
+    @property
+    def target(self) -> float:
+        """The overlap aimed at."""
+        if self.overlap_target is not None:
+            return self.overlap_target
+        return self.overlap_min + 0.4 * (self.overlap_max - self.overlap_min)

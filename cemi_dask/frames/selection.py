@@ -1,0 +1,134 @@
+"""The fewest frames that keep every neighbouring overlap in bounds, chosen in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cemi_dask.frames.options import SelectionOptions
+
+SPACING = 1 / 12  # of a frame: candidates nearer together than this are not kept apart
+HORIZON = 2.2  # of a frame: a choice is made when the candidates reach so far ahead
+STANDSTILL = 0.02  # of a frame: a row that moves less than this gives one frame
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recorded frame that might be taken: where it lies (px) and its picture."""
+
+    source_index: int
+    pts: int | None
+    time_s: float
+    image: npt.NDArray[Any]
+    x_px: float
+    y_px: float
+
+
+def overlap_of(
+    dx_px: npt.ArrayLike, dy_px: npt.ArrayLike, shape: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """Shared fraction of two frames along the axis they are displaced most along (0..1)."""
+    height, width = shape
+    along = np.maximum(np.abs(np.asarray(dx_px)) / width, np.abs(np.asarray(dy_px)) / height)
+    return np.asarray(np.clip(1.0 - along, 0.0, 1.0), np.float64)
+
+
+class Selector:
+    """Chooses frames of one unbroken stretch of a row; hands each taken one to `take`.
+
+    Between the frame taken last and the newest candidate it keeps at most about
+    ``HORIZON / SPACING`` pictures, whatever the length of the video, and takes the next frame of
+    the cheapest chain through them (shortest path; a step costs its distance from the
+    overlap aimed at, much more outside the bounds).
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        options: SelectionOptions,
+        take: Callable[[Candidate], None],
+    ) -> None:
+        self._shape = shape
+        self._options = options
+        self._take = take
+        self._window: list[Candidate] = []
+
+    def add(self, candidate: Candidate) -> None:
+        """Considers a frame; frames that hardly moved since the last candidate are passed by."""
+        if not self._window:
+            self._window = [candidate]
+            self._take(candidate)
+            return
+        if self._travel([self._window[-1], candidate])[-1] < SPACING:
+            return
+        self._window.append(candidate)
+        while self._travel(self._window)[-1] > HORIZON:
+            self._commit_one()
+
+    def finish(self, last: Candidate) -> None:
+        """Ends the stretch with `last`, which is taken unless it shows the same place."""
+        if not self._window:
+            self.add(last)
+        if last.source_index != self._window[-1].source_index:
+            self._window.append(last)
+        moved = self._travel([self._window[0], self._window[-1]])[-1] > STANDSTILL
+        if len(self._window) > 2 or moved:
+            for position in self._chain(len(self._window) - 1)[1:]:
+                self._take(self._window[position])
+        self._window = []
+
+    def _commit_one(self) -> None:
+        travel = self._travel(self._window)
+        reach = travel[-1] - (1.0 - self._options.overlap_min)
+        ends = np.flatnonzero(travel >= reach)
+        costs, _ = self._costs()
+        end = int(ends[np.argmin(costs[ends])])
+        first = self._chain(end)[1]
+        self._take(self._window[first])
+        del self._window[:first]
+
+    def _travel(self, window: list[Candidate]) -> npt.NDArray[np.float64]:
+        """Path length in frames from the first candidate to each one."""
+        x, y = self._places(window)
+        steps = 1.0 - overlap_of(np.diff(x), np.diff(y), self._shape)
+        return np.concatenate(([0.0], np.cumsum(steps)))
+
+    @staticmethod
+    def _places(window: list[Candidate]) -> tuple[npt.NDArray[np.float64], ...]:
+        return np.array([c.x_px for c in window]), np.array([c.y_px for c in window])
+
+    def _costs(self) -> tuple[npt.NDArray[np.float64], list[int]]:
+        """Cost of the cheapest chain from the first candidate to each, and its last link."""
+        x, y = self._places(self._window)
+        overlap = overlap_of(x[:, None] - x, y[:, None] - y, self._shape)
+        steps = _step_cost(overlap, self._options)
+        costs = np.zeros(len(x))
+        links = [0] * len(x)
+        for j in range(1, len(x)):
+            through = costs[:j] + steps[:j, j]
+            links[j] = int(np.argmin(through))
+            costs[j] = through[links[j]]
+        return costs, links
+
+    def _chain(self, end: int) -> list[int]:
+        """Positions in the window of the cheapest chain from the first candidate to `end`."""
+        _, links = self._costs()
+        chain = [end]
+        while chain[-1]:
+            chain.append(links[chain[-1]])
+        return chain[::-1]
+
+
+def _step_cost(
+    overlap: npt.NDArray[np.float64], options: SelectionOptions
+) -> npt.NDArray[np.float64]:
+    span = options.overlap_max - options.overlap_min
+    cost = 0.05 + ((overlap - options.target) / span) ** 2
+    # Too little overlap loses the link between two frames; too much only costs a frame.
+    cost += np.where(overlap < options.overlap_min, 20 + 100 * (options.overlap_min - overlap), 0)
+    cost += np.where(overlap > options.overlap_max, 2 + 20 * (overlap - options.overlap_max), 0)
+    return np.asarray(cost, np.float64)

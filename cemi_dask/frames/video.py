@@ -1,0 +1,318 @@
+"""Frames of a video in display order, one pass or one by one, exact to the frame.
+
+A video is indexed by its packets, never by its header (headers announce frames that do not
+exist) nor by seeking in time (which lands beside the frame where B-frames are used): a
+frame's number is the rank of its packet's time stamp.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cemi_dask.errors import InputError, UnreadableError
+from cemi_dask.frames.images import describe_file
+
+Grey = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The packets of a video: time stamps in display order, key frames, damage.
+
+    `pts` is empty where packets bear no usable (unique) time stamps; frames are then
+    counted from the start. `order` holds the time stamps in decoding order, `corrupt_pts`
+    those of incomplete packets. `problems` says, in words, what the file lacks.
+    """
+
+    pts: tuple[int, ...]
+    order: tuple[int, ...]
+    key_pts: tuple[int, ...]
+    corrupt_pts: frozenset[int]
+    packets: int
+    problems: tuple[str, ...] = ()
+
+    def number(self, pts: int | None) -> int | None:
+        """Rank of a time stamp in display order; None where it is not in the index."""
+        if pts is None or not self.pts:
+            return None
+        at = bisect.bisect_left(self.pts, pts)
+        return at if at < len(self.pts) and self.pts[at] == pts else None
+
+    def dependants(self, pts: int | None) -> frozenset[int]:
+        """Time stamps of the packets that may refer to the one at `pts`.
+
+        In decoding order: all up to the next key frame, and those after it that are shown
+        before it (the B-frames of an open group of pictures).
+        """
+        if pts is None or pts not in self.order:
+            return frozenset()
+        keys = frozenset(self.key_pts)
+        found: list[int] = []
+        key: int | None = None
+        for later in self.order[self.order.index(pts) + 1 :]:
+            if key is not None and later > key:
+                break
+            if later in keys:
+                if key is not None:
+                    break
+                key = later
+            else:
+                found.append(later)
+        return frozenset(found)
+
+    def key_before(self, pts: int) -> int | None:
+        """Time stamp of the last key frame shown at or before `pts`; None: from the start."""
+        at = bisect.bisect_right(self.key_pts, pts)
+        return self.key_pts[at - 1] if at else None
+
+
+@dataclass
+class Picture:
+    """One recorded frame: its number in display order, time stamp, seconds, and grey picture.
+
+    `image` is None, and `problem` says why, for a frame that is lost or damaged.
+    """
+
+    source_index: int
+    pts: int | None = None
+    time_s: float = float("nan")
+    image: Grey | None = None
+    problem: str = ""
+
+
+@contextmanager
+def open_video(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """(container, first video stream) of a file; raises UnreadableError with what is wrong."""
+    import av
+
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableError(
+            f"{path} cannot be read as a video: {describe_file(path)} "
+            f"({getattr(error, 'strerror', None) or error}). "
+            "Record or export it again, or leave it out."
+        ) from error
+    with container:
+        if not container.streams.video:
+            kinds = sorted({stream.type for stream in container.streams})
+            raise UnreadableError(
+                f"{path} holds no video stream (only {kinds or 'nothing'}). Leave it out."
+            )
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # one task, one thread: workers share the cores
+        # Without this, damaged packets decode to noise in silence.
+        stream.codec_context.options = {"err_detect": "explode"}
+        yield container, stream
+
+
+def video_header(path: str | Path) -> tuple[tuple[int, int], str]:
+    """((height, width) in px, "uint8" or "uint16") of a video, as its codec announces it."""
+    with open_video(path) as (_, stream):
+        context = stream.codec_context
+        if not context.format or not context.width or not context.height:
+            raise UnreadableError(
+                f"{path} announces no picture size ({describe_file(path)}). Export it again."
+            )
+        name = "uint16" if _grey_format(context.format) == "gray16le" else "uint8"
+        return (int(context.height), int(context.width)), name
+
+
+def index_video(path: str | Path) -> VideoIndex:
+    """The packet index of a video, found by reading (not decoding) it once."""
+    entries: list[tuple[int | None, bool, bool]] = []
+    problems = []
+    with open_video(path) as (container, stream):
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    entries.append((packet.pts, packet.is_keyframe, packet.is_corrupt))
+        except (OSError, ValueError) as error:
+            problems.append(f"reading stopped after {len(entries)} frames: {error}")
+        order = tuple(pts for pts, _, _ in entries if pts is not None)
+        usable = len(order) == len(entries) and len(set(order)) == len(order)
+        pts = tuple(sorted(order)) if usable else ()
+        problems += _shortfall(container, stream, len(entries), pts)
+    return VideoIndex(
+        pts=pts,
+        order=order if usable else (),
+        key_pts=tuple(sorted(p for p, key, _ in entries if key and p is not None)),
+        corrupt_pts=frozenset(p for p, _, corrupt in entries if corrupt and p is not None),
+        packets=len(entries),
+        problems=tuple(problems),
+    )
+
+
+def _shortfall(container: Any, stream: Any, packets: int, pts: tuple[int, ...]) -> list[str]:
+    """What the file announces and does not hold, and gaps in an even sequence of frames."""
+    problems = []
+    announced = int(stream.frames or 0)
+    if announced > packets:
+        problems.append(f"its header announces {announced} frames, {packets} are there")
+    if len(pts) < 2:
+        return problems
+    steps = np.diff(np.asarray(pts, np.float64))
+    step = float(np.median(steps))
+    covered_s = float((pts[-1] + step) * stream.time_base)
+    lasting_s = container.duration / 1e6 if container.duration else 0.0
+    if announced <= packets and lasting_s > covered_s * 1.02 + 1.5 * float(step * stream.time_base):
+        problems.append(f"its header announces {lasting_s:.1f} s, {covered_s:.1f} s are there")
+    even = np.count_nonzero(np.abs(steps - step) <= 0.25 * step) >= 0.8 * len(steps)
+    missing = int(np.rint(steps[steps > 1.5 * step] / step - 1).sum()) if even else 0
+    if missing:
+        problems.append(f"its time stamps leave gaps where {missing} frames are missing")
+    return problems
+
+
+def decode_video(path: str | Path, index: VideoIndex) -> Iterator[Picture]:
+    """Every recorded frame of a video in display order, in one pass and constant memory.
+
+    Frames whose packet is lost or damaged come as a `Picture` without an image, so that the
+    numbering is complete.
+    """
+    expected = 0
+    tainted: set[int] = set(index.corrupt_pts)
+    with open_video(path) as (container, stream):
+        reader = _Reader(stream)
+        for frame, broken_pts in _frames(container, stream):
+            if frame is None or frame.is_corrupt:
+                broken = broken_pts if frame is None else frame.pts
+                tainted |= index.dependants(broken)
+            if frame is None:
+                continue
+            number = index.number(frame.pts)
+            number = expected if number is None else number
+            if number < expected:
+                continue  # a repeated time stamp: this frame was seen
+            for lost in range(expected, number):
+                yield _lost(index, lost, stream.time_base)
+            expected = number + 1
+            yield reader.picture(frame, number, damaged=frame.pts in tainted)
+            tainted.discard(frame.pts)
+        for lost in range(expected, index.packets):
+            yield _lost(index, lost, stream.time_base)
+
+
+def read_video_frame(
+    path: str | Path, *, source_index: int, pts: int | None = None, key_pts: int | None = None
+) -> Grey:
+    """The one recorded frame with this number as a grey picture (y, x).
+
+    With its time stamp (and that of the key frame before it) only that group of pictures is
+    decoded; without, frames are counted from the start. Raises UnreadableError where the
+    frame cannot be decoded (again).
+    """
+    if pts is not None and key_pts is not None:
+        found = _decode_from_key(path, pts, key_pts)
+        if found is not None:
+            return found
+    index = index_video(path)
+    for picture in decode_video(path, index):
+        if picture.source_index == source_index:
+            if picture.image is not None:
+                return picture.image
+            break
+    raise UnreadableError(
+        f"{path}: recorded frame {source_index} cannot be decoded. If the file was changed after "
+        "it was scanned, open it anew."
+    )
+
+
+def frame_near(opened: tuple[Any, Any], key_pts: int) -> Grey | None:
+    """The first frame that decodes from about a key frame on, for looking at; None: none does."""
+    container, stream = opened
+    try:
+        container.seek(key_pts, stream=stream, backward=True, any_frame=False)
+    except (OSError, ValueError):
+        return None
+    for frame, _ in _frames(container, stream):
+        if frame is not None and not frame.is_corrupt:
+            return _Reader(stream).grey(frame)
+    return None
+
+
+def _decode_from_key(path: str | Path, pts: int, key_pts: int) -> Grey | None:
+    """The frame at `pts`, decoded from its key frame; None where the file does not allow it."""
+    with open_video(path) as (container, stream):
+        try:
+            container.seek(key_pts, stream=stream, backward=True, any_frame=False)
+        except (OSError, ValueError):
+            return None
+        for frame, _ in _frames(container, stream):
+            if frame is None:
+                continue
+            if frame.pts == pts:
+                return _Reader(stream).picture(frame, 0).image
+            if frame.pts is None or frame.pts > pts:
+                return None  # the seek went past it: the caller counts from the start
+    return None
+
+
+def _frames(container: Any, stream: Any) -> Iterator[tuple[Any, int | None]]:
+    """(frame, None) for what decodes; (None, time stamp) for a packet that does not."""
+    packets = container.demux(stream)
+    ended = False
+    while not ended:
+        packet = None  # None makes the decoder give what it still holds
+        with suppress(OSError, ValueError):  # a file cut short ends here
+            packet = next(packets, None)
+        ended = packet is None
+        try:
+            for frame in stream.codec_context.decode(packet):
+                yield frame, None
+        except EOFError:
+            return
+        except (OSError, ValueError):
+            yield None, packet.pts if packet is not None else None
+
+
+@dataclass
+class _Reader:
+    """Turns decoded frames of one stream into grey pictures (one converter for all)."""
+
+    stream: Any
+    converter: Any = field(default=None)
+
+    def picture(self, frame: Any, number: int, *, damaged: bool = False) -> Picture:
+        time_s = float(frame.pts * self.stream.time_base) if frame.pts is not None else np.nan
+        if damaged or frame.is_corrupt:
+            return Picture(number, frame.pts, time_s, None, "damaged")
+        return Picture(number, frame.pts, time_s, self.grey(frame))
+
+    def grey(self, frame: Any) -> Grey:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        target = _grey_format(frame.format)
+        if frame.format.name != target:
+            if self.converter is None:
+                self.converter = VideoReformatter()
+            try:
+                frame = self.converter.reformat(frame, format=target)
+            except (av.FFmpegError, ValueError) as error:
+                raise InputError(
+                    f"Frames of format {frame.format.name} cannot be turned to grey ({error}). "
+                    "Export the video in another pixel format."
+                ) from error
+        array: Grey = frame.to_ndarray()
+        return array
+
+
+def _grey_format(video_format: Any) -> str:
+    """The grey pixel format that keeps the depth of a video's pixels."""
+    bits = max((component.bits for component in video_format.components), default=8)
+    return "gray16le" if bits > 8 else "gray"
+
+
+def _lost(index: VideoIndex, number: int, time_base: Any) -> Picture:
+    pts = index.pts[number] if number < len(index.pts) else None
+    time_s = float(pts * time_base) if pts is not None else float("nan")
+    return Picture(number, pts, time_s, None, "lost")

@@ -4,44 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cemi_dask.frames.grid import Grid
 from cemi_dask.frames.images import read_image
-from cemi_dask.frames.motion import Look, look_at, measure_motion, reduction
+from cemi_dask.frames.motion import look_at, measure_motion, reduction
+from cemi_dask.frames.options import Crop
 
 PAIRS = 6  # neighbours looked at for each of the two numbers
+STRIP = 0.25  # of the frame: neighbours are matched by strips of this width
+LEAST_SCORE = 0.15
 
 
-def overlap_order(files: Sequence[str], grid: Grid) -> Grid:
+def overlap_order(files: Sequence[str], grid: Grid, crop: Crop) -> Grid:
     """The grid with rows and columns the way the tiles' overlaps say.
 
-    Tiles next to each other in a row overlap along x, in a column along y. A few pairs of
-    each kind are matched and counted; without a majority the grid stays, and `how` says so.
+    Neighbours in a row share their right and left edges, neighbours in a column their
+    bottom and top edges. A few pairs are matched by both, in strips, and the scores added;
+    without a clear answer the grid stays, and `how` says so.
     """
     votes = 0.0
-    looks: dict[int, Look] = {}
-    for step_row, step_col in ((0, 1), (1, 0)):
-        for i, j in _neighbours(grid, step_row, step_col)[:PAIRS]:
-            for n in (i, j):
-                if n not in looks:
-                    image = read_image(files[n])
-                    looks[n] = look_at(image, factor=reduction(image.shape))
-            motion = measure_motion(looks[i], looks[j], min_score=0.1)
-            if motion is None:
-                continue
-            height, width = (n * looks[i].factor for n in looks[i].small.shape)
-            along_x = abs(motion.dx_px) / width > abs(motion.dy_px) / height
-            votes += motion.score if along_x == bool(step_col) else -motion.score
-    if votes < 0:
+    for step in ((0, 1), (1, 0)):
+        for i, j in _neighbours(grid, *step)[:PAIRS]:
+            first, second = (read_image(files[n]) for n in (i, j))
+            kept = crop.kept((first.shape[0], first.shape[1]))
+            beside = _edge_score(first[kept], second[kept])
+            below = _edge_score(first[kept].T, second[kept].T)
+            votes += beside - below if step == (0, 1) else below - beside
+    if votes < -LEAST_SCORE:
         return grid.swapped("the file names hold column then row (as the tiles overlap)")
-    if votes > 0:
+    if votes > LEAST_SCORE:
         return replace(grid, how=f"{grid.how} (as the tiles overlap)")
     return replace(
         grid,
-        how=f"{grid.how} is assumed (the overlaps do not tell; set tiles.order or tiles.pattern)",
+        how=f"{grid.how}, which is assumed, as the overlaps do not tell "
+        "(set tiles.order or tiles.pattern)",
     )
+
+
+def _edge_score(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
+    """Correlation of the first picture's right edge with the second's left edge; 0: none."""
+    width = int(first.shape[1] * STRIP)
+    factor = reduction((first.shape[0], max(first.shape)))
+    edges = first[:, -width:], second[:, :width]
+    looks = [look_at(np.ascontiguousarray(edge), factor=factor) for edge in edges]
+    motion = measure_motion(looks[0], looks[1], min_score=LEAST_SCORE)
+    # Opposite edges of neighbours in a row lie beside each other, not above.
+    if motion is None or abs(motion.dy_px) > STRIP * first.shape[0]:
+        return 0.0
+    return motion.score
 
 
 def _neighbours(grid: Grid, step_row: int, step_col: int) -> list[tuple[int, int]]:

@@ -52,7 +52,7 @@ def prepare(
     if sources[0].kind == "video":
         return [replace(s, **common, nominal="row", notes=tuple(notes)) for s in sources]  # type: ignore[arg-type]
     files = [file for source in sources for file in source.files]
-    places, nominal, how = _places(files, options, crop.shape(size), Path(base))
+    places, nominal, how = _places(files, options, (size, crop), Path(base))
     notes = [*notes, how]
     prepared, start = [], 0
     for source in sources:
@@ -124,8 +124,14 @@ def _spread(path: str, count: int) -> Iterator[npt.NDArray[Any]]:
 
 
 def _places(
-    files: Sequence[str], options: InputOptions, shape: tuple[int, int], base: Path
+    files: Sequence[str],
+    options: InputOptions,
+    framing: tuple[tuple[int, int], Crop],
+    base: Path,
 ) -> tuple[list[Place], Nominal, str]:
+    """(place of every file, what the places mean, in words where from)."""
+    (size, crop) = framing
+    shape = crop.shape(size)
     grid = grid_of(files, options.tiles)
     if options.tiles.positions is not None:
         path = base / Path(options.tiles.positions).expanduser()
@@ -139,7 +145,7 @@ def _places(
         ]
         return places, "stage", f"stage positions from {path.name}, {how}"
     if grid.kind == "grid" and grid.bare:
-        grid = overlap_order(files, grid)
+        grid = overlap_order(files, grid, crop)
     if grid.kind == "none":
         return [Place(r, c) for r, c in zip(grid.rows, grid.cols, strict=True)], "none", grid.how
     pitch_y, pitch_x = (size * (1 - options.tiles.overlap) for size in shape)

@@ -13,8 +13,9 @@ from cemi_dask.frames.options import Crop, InputOptions
 from cemi_dask.frameset import Nominal
 
 VIDEO_SUFFIXES = frozenset(
-    (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".wmv")
-    + (".mpg", ".mpeg", ".ts", ".ogv", ".flv", ".y4m", ".nut")
+    f".{name}"
+    for names in ("avi", "mp4 m4v mov", "mkv webm", "wmv", "mpg mpeg ts", "ogv flv y4m nut")
+    for name in names.split()
 )
 IMAGE_SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp"))
 NOTHING = Crop()

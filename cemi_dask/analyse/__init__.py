@@ -1,0 +1,28 @@
+"""Numbers out of mosaics: cells of a grid, profiles along x, relation to hardness."""
+
+from cemi_dask.analyse.cell import Analyser, CellView
+from cemi_dask.analyse.correlation import CorrelateOptions, correlate, read_hardness
+from cemi_dask.analyse.fractions import BccFraction, LamellarFraction
+from cemi_dask.analyse.grid import CellGrid, GridOptions, make_grid
+from cemi_dask.analyse.profiles import profile
+from cemi_dask.analyse.table import ANALYSERS, CELL_COLUMNS, AnalyseOptions, analyse
+from cemi_dask.analyse.width import LamellaWidth
+
+__all__ = [
+    "ANALYSERS",
+    "CELL_COLUMNS",
+    "AnalyseOptions",
+    "Analyser",
+    "BccFraction",
+    "CellGrid",
+    "CellView",
+    "CorrelateOptions",
+    "GridOptions",
+    "LamellaWidth",
+    "LamellarFraction",
+    "analyse",
+    "correlate",
+    "make_grid",
+    "profile",
+    "read_hardness",
+]

@@ -1,0 +1,147 @@
+"""Grey levels of two phases from places where the picture is flat, away from phase borders.
+
+Lamellae of two or three pixels are blurred throughout: the histogram's dark mode lies up to
+a third of the contrast too high. What is flat over a few pixels shows the phase's own
+level. Such places are rare, so every cell gives what it has and neighbours pool it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+NAN = float("nan")
+Picture = npt.NDArray[np.float32]
+
+PLATEAU_PX = (3, 5, 7)
+FLAT_PX = 25  # what is dark and flat over this many pixels is no eutectic
+# Fourth differences along both axes: passes what is finer than lamellae, that is, noise.
+FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
+SHARE_OF_CONTRAST = 0.02  # how much unevenness a plateau may have besides noise
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Pixels of one phase whose neighbourhood is flat: how many, and their mean grey level."""
+
+    count: int
+    level: float
+
+    def above(self, base: float) -> Plateau:
+        """The same with its level raised by `base`."""
+        return Plateau(self.count, self.level + base)
+
+
+@dataclass(frozen=True)
+class Plateaus:
+    """What a cell knows about its phases' levels, in grey levels.
+
+    `dark`, `bright`: one `Plateau` per size in `PLATEAU_PX`; `noise` the standard deviation
+    of the noise; `mean`, `count` of the valid pixels outside dark flat patches; `flat` the
+    dark flat patches themselves: pixels and mean.
+    """
+
+    dark: tuple[Plateau, ...]
+    bright: tuple[Plateau, ...]
+    noise: float
+    mean: float
+    count: int
+    flat: Plateau
+
+
+def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plateaus | None:
+    """The plateaus of a cell (y, x); None where it holds too little data or no contrast."""
+    inside = cv2.erode(valid.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    if np.count_nonzero(inside) < 1000:
+        return None
+    # Levels are kept relative to the median, so that squares lose nothing in float32.
+    base = float(np.median(grey[inside]))
+    picture = np.where(valid, grey - base, 0).astype(np.float32)
+    noise = noise_sigma(picture, inside)
+    smooth, _ = _local_moments(picture, 3)
+    low, high = np.percentile(smooth[inside], (1, 99))
+    if not high - low > 2.0 * noise / 3.0:
+        return None
+    middle, contrast = np.float32((low + high) / 2), float(high - low)
+    mean, variance = _local_moments(picture, FLAT_PX)
+    core = inside & (variance < _limit(noise, FLAT_PX, contrast)) & (mean < middle)
+    # The window's half width back to the patch's border, and the blur across it.
+    patch = cv2.dilate(core.astype(np.uint8), np.ones((FLAT_PX + 4, FLAT_PX + 4), np.uint8)) > 0
+    patch &= valid
+    pairs = [
+        _plateaus(picture, inside & ~patch, size=size, noise=noise, split=(middle, contrast))
+        for size in PLATEAU_PX
+    ]
+    rest = valid & ~patch
+    return Plateaus(
+        dark=tuple(dark.above(base) for dark, _ in pairs),
+        bright=tuple(bright.above(base) for _, bright in pairs),
+        noise=noise,
+        mean=base + float(picture[rest].mean(dtype=np.float64)) if rest.any() else NAN,
+        count=int(np.count_nonzero(rest)),
+        flat=Plateau(
+            int(np.count_nonzero(patch)),
+            base + float(picture[core].mean(dtype=np.float64)) if core.any() else NAN,
+        ),
+    )
+
+
+def noise_sigma(picture: Picture, inside: npt.NDArray[np.bool_]) -> float:
+    """Standard deviation of white noise in a picture (y, x), from its finest detail.
+
+    The median of absolute fourth differences along both axes (after Immerkaer 1996, whose
+    second differences still see lamellae of five pixels that run diagonally).
+    """
+    rough = cv2.sepFilter2D(picture, -1, FOURTH_DIFFERENCE, FOURTH_DIFFERENCE)
+    gain = float(np.sum(FOURTH_DIFFERENCE**2))
+    return float(1.4826 * np.median(np.abs(rough[inside])) / gain)
+
+
+def _local_moments(picture: Picture, size: int) -> tuple[Picture, Picture]:
+    """Mean and variance in a square window around each pixel."""
+    around = (size, size)
+    mean = cv2.boxFilter(picture, cv2.CV_32F, around)
+    square = cv2.boxFilter(picture * picture, cv2.CV_32F, around)
+    return np.asarray(mean), np.asarray(square - mean * mean)
+
+
+def _limit(noise: float, size: int, contrast: float) -> np.float32:
+    """Largest variance in a window of a plateau: noise and a little unevenness."""
+    from_noise = (1.1 * noise) ** 2 * (1 - 1 / size**2)
+    return np.float32(from_noise + (SHARE_OF_CONTRAST * contrast) ** 2)
+
+
+def _plateaus(
+    picture: Picture,
+    allowed: npt.NDArray[np.bool_],
+    *,
+    size: int,
+    noise: float,
+    split: tuple[np.float32, float],
+) -> tuple[Plateau, Plateau]:
+    """(dark, bright) plateaus of one window size."""
+    middle, contrast = split
+    mean, variance = _local_moments(picture, size)
+    flat = allowed & (variance < _limit(noise, size, contrast))
+    spread = float(np.hypot(noise / size, SHARE_OF_CONTRAST * contrast))
+    return (
+        _at_mode(mean[flat & (mean < middle)], spread),
+        _at_mode(mean[flat & (mean >= middle)], spread),
+    )
+
+
+def _at_mode(levels: Picture, spread: float) -> Plateau:
+    """Number and mean of the levels around their mode (within 2.5 times `spread`)."""
+    if len(levels) < 4:
+        return Plateau(0, NAN)
+    step = max(spread / 2, 1e-6)
+    low = float(levels.min())
+    bins = ((levels - np.float32(low)) / np.float32(step)).astype(np.int64)
+    counts = np.convolve(np.bincount(bins), [1, 2, 3, 2, 1], mode="same")
+    mode = low + (int(np.argmax(counts)) + 0.5) * step
+    near = levels[np.abs(levels - np.float32(mode)) <= 2.5 * spread]
+    return Plateau(len(near), float(near.mean(dtype=np.float64))) if len(near) else Plateau(0, NAN)

@@ -14,7 +14,6 @@ from cemi_dask.report.style import (
     BLUE,
     FAINT,
     GREEN,
-    NO_DATA,
     RED,
     Unit,
     beside,
@@ -29,6 +28,13 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 LINE_COLOURS = (BLUE, GREEN, RED)
+# Cells in which nothing is measurable.
+GAP: dict[str, Any] = {
+    "facecolor": "#dde2e6",
+    "edgecolor": "#93a0ab",
+    "hatch": "//////",
+    "linewidth": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -92,32 +98,38 @@ def heat_maps(cells: pd.DataFrame, measures: list[Measure], unit: Unit, *, color
     Cells without a value are hatched.
     """
     x, y = cell_edges(cells, unit)
-    wide, high = x[-1] - x[0], y[-1] - y[0]
-    tall = strip_height(wide, high, least_in=0.6, most_in=3.6)
+    tall = _map_height(x, y)
     figure, all_axes = stacked([tall] * len(measures), gap_in=0.5)
     for axes, measure in zip(all_axes, measures, strict=True):
         grid = to_grid(cells, measure.values(cells))
         _heat_map(axes, x, y, grid, measure, _colour_map(colormap))
         axes.set_ylabel(f"y ({unit.name})")
+    if cells[[m.column for m in measures]].isna().to_numpy().any():
+        _legend_of_gaps(all_axes[0])
     all_axes[-1].set_xlabel(f"x ({unit.name})")
     return figure
+
+
+def _map_height(x: FloatArray, y: FloatArray) -> float:
+    return strip_height(x[-1] - x[0], y[-1] - y[0], least_in=0.6, most_in=3.6)
+
+
+def vertical_stretch(cells: pd.DataFrame, unit: Unit) -> float:
+    """How many times larger than the x axis the y axis of the heat maps is drawn."""
+    x, y = cell_edges(cells, unit)
+    to_scale = strip_height(x[-1] - x[0], y[-1] - y[0], least_in=0.0, most_in=np.inf)
+    return _map_height(x, y) / to_scale
 
 
 def _heat_map(
     axes: Axes, x: FloatArray, y: FloatArray, grid: FloatArray, measure: Measure, cmap: Colormap
 ) -> None:
     """One measure on the grid, with its colour bar."""
-    from matplotlib.patches import Patch, Rectangle
+    from matplotlib.patches import Rectangle
 
     known = grid[np.isfinite(grid)]
     low, high, extend = _robust_limits(known)
-    empty: dict[str, Any] = {
-        "facecolor": NO_DATA,
-        "edgecolor": "#a9b4be",
-        "hatch": "//////",
-        "linewidth": 0.0,
-    }
-    axes.add_patch(Rectangle((x[0], y[0]), x[-1] - x[0], y[-1] - y[0], zorder=0, **empty))
+    axes.add_patch(Rectangle((x[0], y[0]), x[-1] - x[0], y[-1] - y[0], zorder=0, **GAP))
     mesh = axes.pcolormesh(
         x, y, np.ma.masked_invalid(grid), cmap=cmap, vmin=low, vmax=high, rasterized=True, zorder=1
     )
@@ -132,14 +144,18 @@ def _heat_map(
     bar.outline.set_linewidth(0.6)
     bar.locator = few_ticks()
     bar.update_ticks()
-    if not np.isfinite(grid).all():
-        axes.legend(
-            handles=[Patch(label="nothing measurable", **empty)],
-            loc="lower right",
-            bbox_to_anchor=(1.0, 1.0),
-            borderaxespad=0.1,
-            handlelength=1.6,
-        )
+
+
+def _legend_of_gaps(axes: Axes) -> None:
+    from matplotlib.patches import Patch
+
+    axes.legend(
+        handles=[Patch(label="nothing measurable", **GAP)],
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        borderaxespad=0.1,
+        handlelength=1.6,
+    )
 
 
 def few_ticks() -> Any:
@@ -202,7 +218,7 @@ def profiles(
     profile: pd.DataFrame, measures: list[Measure], unit: Unit, x_limits: tuple[float, float]
 ) -> Figure:
     """Each measure averaged along y against x, with a band of one standard error."""
-    figure, all_axes = stacked([1.05] * len(measures), gap_in=0.36)
+    figure, all_axes = stacked([1.1] * len(measures), gap_in=0.32)
     x = np.asarray(profile["x_um"], np.float64) / unit.um
     marker = "o" if len(x) <= 60 else ""
     for number, (axes, measure) in enumerate(zip(all_axes, measures, strict=True)):
@@ -218,6 +234,7 @@ def profiles(
         axes.set_xlim(*x_limits)
         axes.yaxis.set_major_locator(few_ticks())
         axes.grid(visible=True)
+        axes.tick_params(labelbottom=axes is all_axes[-1])
     all_axes[-1].set_xlabel(f"x ({unit.name})")
     all_axes[0].annotate(
         "band: ± 1 standard error",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Picture = npt.NDArray[Any]
 PIXELS_PER_INCH = 300.0  # crops are drawn at one picture pixel per figure pixel
+MARGIN_IN = 0.15  # right of the overview, which has no colour bar
 LONGEST_LINE = 7.0  # a strip longer than this times its height is folded into lines
 MOST_LINES = 4
 BCC_RGB, LAMELLAR_RGB = (230, 159, 0), (86, 180, 233)  # Okabe-Ito orange and sky blue
@@ -76,8 +77,8 @@ def overview(
     unit = length_unit(width, pixel_um)
     lines = fold_count(width / height)
     step = width / lines
-    tall = strip_height(step, height, least_in=0.35, most_in=6.0)
-    figure, all_axes = stacked([tall] * lines, gap_in=0.36, top_in=0.08)
+    tall = strip_height(step, height, least_in=0.35, most_in=6.0, right_in=MARGIN_IN)
+    figure, all_axes = stacked([tall] * lines, gap_in=0.36, top_in=0.08, right_in=MARGIN_IN)
     masked = np.ma.masked_array(thumbnail, ~has_data(thumbnail))
     low, high = grey_limits(thumbnail)
     for number, axes in enumerate(all_axes):

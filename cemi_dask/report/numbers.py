@@ -19,13 +19,17 @@ def count_text(value: float) -> str:
 
 
 def uncertain(value: float, error: float, unit: str) -> str:
-    """A value with its standard error, both to two digits of the error: 0.612 ± 0.014 µm."""
+    """A value and its standard error, cut at the error's first digit: 0.61 ± 0.03 µm.
+
+    An error that starts with 1 keeps two digits: 0.612 ± 0.014 µm.
+    """
     gap = " " if unit else ""
     if not isfinite(value):
         return "not measurable"
     if not (isfinite(error) and error > 0):
         return f"{value:.3g}{gap}{unit}"
-    digits = max(0, 1 - floor(log10(error)))
+    first = floor(log10(error))
+    digits = max(0, (1 if error < 1.95 * 10.0**first else 0) - first)
     return f"{value:.{digits}f} ± {error:.{digits}f}{gap}{unit}"
 
 

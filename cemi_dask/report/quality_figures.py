@@ -79,6 +79,7 @@ def _line_width(count: int) -> float:
 
 def _by_sigma(axes: Axes, corners: FloatArray, sigma: FloatArray) -> None:
     from matplotlib.collections import PolyCollection
+    from matplotlib.ticker import MaxNLocator
 
     known = np.isfinite(sigma)
     axes.set_title("Standard deviation of each frame's position")
@@ -97,10 +98,12 @@ def _by_sigma(axes: Axes, corners: FloatArray, sigma: FloatArray) -> None:
         facecolor="none",
         linewidth=_line_width(len(sigma)),
     )
-    high = float(np.percentile(sigma[known], 99))
-    frames.set_clim(0.0, high if high > 0 else 1.0)
+    low, high = (float(v) for v in np.percentile(sigma[known], [1, 99]))
+    frames.set_clim(low, high if high > low else low + 1e-3)
     axes.add_collection(frames)
     bar = axes.figure.colorbar(frames, cax=beside(axes))
+    bar.locator = MaxNLocator(nbins=4)
+    bar.update_ticks()
     bar.set_label("px", rotation=0, ha="left", va="center", labelpad=6)
     bar.outline.set_linewidth(0.6)
 

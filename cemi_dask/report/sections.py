@@ -110,9 +110,10 @@ def map_sections(
         text = "Not drawn: no cell of the grid holds anything measurable."
         return [Section(key, title, missing=text) for key, title in titles]
     figure = map_figures.heat_maps(cells, measures, unit, colormap=options.colormap)
-    note = (
-        "Darker means higher. Colours span 1 to 99 % of the cells; heights may be drawn enlarged."
-    )
+    note = "Darker means higher. Colours span 1 to 99 % of the cells."
+    stretch = map_figures.vertical_stretch(cells, unit)
+    if stretch > 1.05:
+        note += f" The y axis is drawn {stretch:.1f} times enlarged."
     sections = [
         Section(
             *titles[0],

@@ -78,13 +78,17 @@ def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
 
 
 def stacked(
-    heights_in: Sequence[float], *, gap_in: float = 0.42, top_in: float = 0.26
+    heights_in: Sequence[float],
+    *,
+    gap_in: float = 0.42,
+    top_in: float = 0.26,
+    right_in: float = RIGHT_IN,
 ) -> tuple[Figure, list[Axes]]:
     """A full-width figure with one axes per height, below each other, x axes aligned."""
     bottom_in = 0.42
     total = top_in + bottom_in + sum(heights_in) + gap_in * (len(heights_in) - 1)
     figure = new_figure(total)
-    width = (WIDTH_IN - LEFT_IN - RIGHT_IN) / WIDTH_IN
+    width = (WIDTH_IN - LEFT_IN - right_in) / WIDTH_IN
     axes, y = [], total - top_in
     for height in heights_in:
         y -= height
@@ -147,9 +151,16 @@ def length_text(value: float, unit: str) -> str:
     return f"{value:g} {unit}"
 
 
-def strip_height(width: float, height: float, *, least_in: float, most_in: float = 5.0) -> float:
+def strip_height(
+    width: float,
+    height: float,
+    *,
+    least_in: float,
+    most_in: float = 5.0,
+    right_in: float = RIGHT_IN,
+) -> float:
     """Height in inches of full-width axes that show width x height to scale, within limits."""
-    scaled = (WIDTH_IN - LEFT_IN - RIGHT_IN) * height / width
+    scaled = (WIDTH_IN - LEFT_IN - right_in) * height / width
     return min(most_in, max(least_in, scaled))
 
 

@@ -49,7 +49,7 @@ def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Pa
         sections=parts,
         warnings=[str(text) for text in run.get("warnings", [])],
         failure=str(run.get("error", "")) if run.get("state") == "failed" else "",
-        footer=f"Made by cemi_dask {run.get('cemi_dask', '')} from {data.path.name}.",
+        footer=f"Made from the run folder {data.path.resolve().name}.",
     )
     store.write_text_atomic(data.path / "report.html", render(page))
     return data.path / "report.html"
@@ -59,8 +59,8 @@ def _subtitle(data: RunFolderData) -> str:
     run = data.run
     started, stages = str(run.get("started", "")), run.get("stages", {})
     spent = sum(float(stage.get("wall_s", 0)) for stage in stages.values())
-    begun = f"Run started {started.replace('T', ' ')}" if started else "Run"
-    return f"{begun}, {duration_text(spent)} of work. Mosaic and microstructure by cemi_dask."
+    begun = f"Run of {started[:16].replace('T', ' ')} UTC" if started else "Run"
+    return f"{begun}, {duration_text(spent)} of work, by cemi_dask {run.get('cemi_dask', '')}"
 
 
 def summary(data: RunFolderData) -> list[Number]:
@@ -80,8 +80,7 @@ def _mosaic_numbers(data: RunFolderData) -> list[Number]:
         numbers.append(Number("Mosaic", value, size))
     frames = data.run.get("frames")
     if isinstance(frames, dict) and "used" in frames:
-        total = int(frames["taken"]) + int(frames.get("rejected", 0))
-        detail = f"{count_text(frames.get('rejected', 0))} rejected" if total else ""
+        detail = f"{count_text(frames.get('rejected', 0))} not used"
         numbers.append(Number("Frames used", count_text(frames["used"]), detail))
     known = "not stated by the input" if not pixel_um else ""
     numbers.append(Number("Pixel size", f"{pixel_um:.4g} µm" if pixel_um else "unknown", known))

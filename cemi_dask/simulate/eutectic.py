@@ -37,10 +37,11 @@ class ColonyTable:
 
 @dataclass(frozen=True)
 class Places:
-    """Where to evaluate: the colony of each place, its coordinates, and the two fine fields.
+    """Where to evaluate: the colony of each place, its coordinates, and the fine fields.
 
     `y_px`, `x_px` broadcast to the shape of `label`; `wave_px` displaces the lamellae,
-    `thickness` (-1..1) varies the width of the dark ones.
+    `thickness` (-1..1) varies the width of the dark ones, `bend` (2, ...; -1..1) makes the
+    globules irregular.
     """
 
     label: npt.NDArray[np.intp]
@@ -48,6 +49,7 @@ class Places:
     x_px: Float32
     wave_px: Float32
     thickness: Float32
+    bend: Float32
 
     def at(self, where: npt.NDArray[np.intp], label: npt.NDArray[np.intp] | None = None) -> Places:
         """The places with flat indices `where`, as seen by their own or other colonies."""
@@ -60,6 +62,7 @@ class Places:
             np.ascontiguousarray(x[index]),
             self.wave_px.ravel()[where],
             self.thickness.ravel()[where],
+            self.bend.reshape(2, -1)[:, where],
         )
 
 
@@ -115,14 +118,16 @@ def _globules(table: ColonyTable, colony: int, places: Places, edge: Edge) -> Fl
     # Degenerate eutectic is coarser than lamellae: 1.5 to 2 times their period.
     number = 2 * np.pi / (table.period_px[colony] * (1.5 + 0.5 * table.wave_scale[colony]))
     total = np.zeros(places.label.shape, np.float32)
+    # Bent by about a third of a wavelength, else few waves make an almost periodic pattern.
+    reach = np.float32(1.2 * 2 * np.pi / number)
+    here_y = places.y_px - np.float32(table.centre_y[colony]) + reach * places.bend[0]
+    here_x = places.x_px - np.float32(table.centre_x[colony]) + reach * places.bend[1]
     for k in range(WAVES):
-        angle = np.pi * (k + 0.6 * np.sin(5.0 * k + 6.0 * table.wave_scale[colony])) / WAVES
+        angle = np.pi * (k + 0.2 * np.sin(5.0 * k + 6.0 * table.wave_scale[colony])) / WAVES
         angle += table.wave_angle[colony]
-        stretch = number * (1 + 0.18 * np.cos(2.4 * k + 6.0 * table.wave_phase[colony]))
+        stretch = number * (1 + 0.15 * np.cos(2.4 * k + 6.0 * table.wave_phase[colony]))
         ky, kx = np.float32(stretch * np.sin(angle)), np.float32(stretch * np.cos(angle))
         start = 2 * np.pi * np.mod(table.wave_phase[colony] * (7.3 + 3.1 * k * k), 1.0)
-        here_y = places.y_px - np.float32(table.centre_y[colony])
-        here_x = places.x_px - np.float32(table.centre_x[colony])
         total += np.cos(ky * here_y + kx * here_x + np.float32(start))
     total *= np.float32(np.sqrt(2 / WAVES))
     # The pattern's typical slope turns its level into a distance in px.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cemi_dask.geometry import Box
 from cemi_dask.simulate.colonies import Tessellation, find_colonies
 from cemi_dask.simulate.edges import BlurredEdge, Edge, PixelEdge
-from cemi_dask.simulate.lattice import Float32, Float64, uniform
+from cemi_dask.simulate.lattice import Float32, Float64, Integers, smooth_field, uniform
 from cemi_dask.simulate.specimen import Gradient, Truth, coordinates
 
 
@@ -81,32 +81,50 @@ class GradientFilm(BaseModel):
         }
 
     def _dark(self, y: Float64, x: Float64, edge: Edge) -> Float32:
+        # The lattice of particles is bent, or its rows would show (and correlate).
+        place = [np.broadcast_to(v, (len(y), len(x))).copy() for v in (y[:, None], x[None, :])]
+        for n, axis in enumerate(place):
+            for k, (spacing, amplitude) in enumerate(((7.0, 3.0), (2.5, 0.6))):
+                field = smooth_field(
+                    self.seed, 410 + 2 * k + n, y, x, spacing_px=spacing * self.spacing_px
+                )
+                axis += amplitude * self.spacing_px * field
         # A particle's centre keeps to the middle half of its cell, so only the 2 x 2 cells
         # nearest to a pixel can reach it.
-        row, col = (np.floor(v / self.spacing_px - 0.5).astype(np.int64) for v in (y, x))
-        cells = np.arange(row[0], row[-1] + 2)[:, None], np.arange(col[0], col[-1] + 2)[None, :]
-        u = [uniform(self.seed, 400 + k, *cells) for k in range(4)]
-        centre_y = (cells[0] + 0.25 + 0.5 * u[0]) * self.spacing_px - y[0]
-        centre_x = (cells[1] + 0.25 + 0.5 * u[1]) * self.spacing_px - x[0]
-        place = cells[1] * self.spacing_px / self.width_px
-        radius = self.radius.at(place) * self.spacing_px * (0.75 + 0.5 * u[2])
-        radius = np.where(u[3] < self.density.at(place), radius, -10.0)
-        table = np.stack([centre_y, centre_x, radius]).astype(np.float32)
-        here_y = (y - y[0]).astype(np.float32)[:, None]
-        here_x = (x - x[0]).astype(np.float32)[None, :]
+        row, col = (np.floor(axis / self.spacing_px - 0.5).astype(np.int64) for axis in place)
+        i = np.arange(row.min(), row.max() + 2)[:, None]
+        j = np.arange(col.min(), col.max() + 2)[None, :]
+        table = self._particles(i, j, (float(y[0]), float(x[0])))
+        here_y, here_x = (
+            (axis - start).astype(np.float32)
+            for axis, start in zip(place, (y[0], x[0]), strict=True)
+        )
         clear = np.ones((len(y), len(x)), np.float32)
-        for di in (0, 1):
-            for dj in (0, 1):
-                near = table.take(row - row[0] + di, axis=1).take(col - col[0] + dj, axis=2)
-                distance = np.sqrt((here_y - near[0]) ** 2 + (here_x - near[1]) ** 2)
-                clear *= 1 - edge(near[2] - distance)
+        first = (row - i[0, 0]) * j.size + (col - j[0, 0])
+        for step in (0, 1, j.size, j.size + 1):
+            centre_y, centre_x, radius = (values.take(first + step) for values in table)
+            distance = np.sqrt((here_y - centre_y) ** 2 + (here_x - centre_x) ** 2)
+            clear *= 1 - edge(radius - distance)
         return np.asarray(1 - clear, np.float32)
+
+    def _particles(
+        self, i: Integers, j: Integers, origin: tuple[float, float]
+    ) -> tuple[Float32, Float32, Float32]:
+        """Centres (y, x) relative to `origin` and radii in px of the particles of cells (i, j)."""
+        u = [uniform(self.seed, 400 + k, i, j) for k in range(4)]
+        centre_y = (i + 0.25 + 0.5 * u[0]) * self.spacing_px - origin[0]
+        centre_x = (j + 0.25 + 0.5 * u[1]) * self.spacing_px - origin[1]
+        along = j * self.spacing_px / self.width_px
+        radius = self.radius.at(along) * self.spacing_px * (0.75 + 0.5 * u[2])
+        # A cell without a particle has one of negative radius, which no pixel sees.
+        radius = np.where(u[3] < self.density.at(along), radius, -10.0)
+        return centre_y.astype(np.float32), centre_x.astype(np.float32), radius.astype(np.float32)
 
     def _tone(self, y: Float64, x: Float64, edge: BlurredEdge) -> Float32:
         grains = Tessellation(self.seed, self.grain_px, stream=420)
         found = find_colonies(grains, y, x, border_px=edge.reach_px)
-        tones = 1 + self.tone_variation * (2 * uniform(self.seed, 440, found.i, found.j) - 1)
-        tones = tones.astype(np.float32)
+        spread = 2 * uniform(self.seed, 440, found.i, found.j) - 1
+        tones: Float32 = (1 + self.tone_variation * spread).astype(np.float32)
         tone = np.take(tones, found.label)
         flat = tone.ravel()
         weight = edge(-found.distance_px)

@@ -24,7 +24,7 @@ class Microscope(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    psf_sigma_px: float = Field(default=0.7, gt=0, description="Gaussian point-spread function.")
+    psf_sigma_px: float = Field(default=0.6, gt=0, description="Gaussian point-spread function.")
     noise_sigma: float = Field(default=25.0, ge=0, description="Noise at mid grey, of 255.")
     poisson_share: float = Field(
         default=0.5, ge=0, le=1, description="Share of the variance from counts."

@@ -92,11 +92,11 @@ class Specimen(BaseModel):
         le=1,
         description="How much the dark lamellae swell and shrink (at most).",
     )
-    dendrites_per_cell: float = Field(default=0.12, ge=0, le=1, description="Chance of a dendrite.")
+    dendrites_per_cell: float = Field(default=0.05, ge=0, le=1, description="Chance of a dendrite.")
     empty_per_cell: float = Field(default=0.04, ge=0, le=1, description="Chance of an empty patch.")
     scratches_per_cell: float = Field(default=0.06, ge=0, le=1, description="Chance of scratches.")
     bright_level: float = Field(default=170.0, gt=0, le=255, description="Grey level of FCC.")
-    dark_level: float = Field(default=47.0, ge=0, le=255, description="Grey level of BCC.")
+    dark_level: float = Field(default=48.5, ge=0, le=255, description="Grey level of BCC.")
     empty_level: float = Field(
         default=28.0, ge=0, le=255, description="Grey level of empty patches."
     )
@@ -168,6 +168,7 @@ class Specimen(BaseModel):
             (x - origin[1]).astype(np.float32)[None, :],
             wave,
             thick,
+            np.stack([smooth_field(self.seed, 202 + k, y, x, spacing_px=20.0) for k in (0, 1)]),
         )
         dark = dark_share(table, places, edge)
         tone = np.take(table.tone.astype(np.float32), colonies.label)
@@ -188,8 +189,8 @@ class Specimen(BaseModel):
 
     def _kind(self, stream: int) -> features.FeatureKind:
         size, chance = {
-            features.DENDRITE: (1.1 * self.colony_px, self.dendrites_per_cell),
-            features.EMPTY: (0.7 * self.colony_px, self.empty_per_cell),
+            features.DENDRITE: (0.75 * self.colony_px, self.dendrites_per_cell),
+            features.EMPTY: (0.6 * self.colony_px, self.empty_per_cell),
             features.SCRATCH: (1.0 * self.colony_px, self.scratches_per_cell),
         }[stream]
         return features.FeatureKind(self.seed, stream, size, chance)

@@ -149,6 +149,20 @@ def _open_array(path: str, kind: Literal["read", "write"], described: bytes) -> 
             raise StoreError(f"{path} is no readable zarr array: {error}") from error
 
 
+def check_shards(path: Path) -> None:
+    """Raise StoreError if a file of the array at `path` is missing: it would read as no data."""
+    array = open_array(path, "read")
+    blocks = array.shards or array.chunks
+    counts = (-(-size // block) for size, block in zip(array.shape, blocks, strict=True))
+    for number in np.ndindex(*counts):
+        file = path.joinpath("c", *(str(n) for n in number))
+        if not file.is_file():
+            raise StoreError(
+                f"{file} is missing although its task was done. Start afresh, or delete "
+                f"{path.parent} and run again."
+            )
+
+
 def read_region(path: str, region: tuple[slice, ...]) -> npt.NDArray[Any]:
     """The values of one region of the array at `path`; StoreError for torn or lost files."""
     array = open_array(path, "read")

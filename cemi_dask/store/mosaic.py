@@ -20,6 +20,7 @@ from cemi_dask.store import metadata
 from cemi_dask.store.arrays import (
     ArraySpec,
     Codec,
+    check_shards,
     ensure_array,
     lazy_array,
     open_array,
@@ -199,6 +200,7 @@ def write_mosaic(
     spec = _array_spec(array, options, _MOSAIC_TYPES)
     prepare_array(folder, spec, overwrite=overwrite)
     compute(shard_items(array, folder / "0", "blend-shard/"))
+    check_shards(folder / "0")
     attributes = metadata.image_attributes(1, pixel_um, options=options.model_dump())
     describe(folder, attributes)
     return open_mosaic(folder)
@@ -243,6 +245,7 @@ def write_label(
     target = folder / "labels" / name
     prepare_array(target, _array_spec(array, options, _LABEL_TYPES), overwrite=overwrite)
     compute(shard_items(array, target / "0", f"segment-shard/{name}-"))
+    check_shards(target / "0")
     shown = legend or Legend(meaning={1: name})
     attributes = metadata.label_attributes(
         1, mosaic.pixel_um, name, meaning=shown.meaning, colors=shown.colors
@@ -264,15 +267,11 @@ def prepare_array(folder: Path, spec: ArraySpec, *, overwrite: bool) -> None:
 def describe(folder: Path, attributes: dict[str, Any]) -> None:
     """Write the metadata of an image whose level 0 is complete.
 
-    Metadata that are younger than every shard are kept, and with them the coarser levels and
-    labels that they list: nothing was written since.
+    Metadata that are there are kept, and with them the coarser levels and labels that they
+    list: whoever writes a shard removes them, so nothing was written since.
     """
-    group = folder / "zarr.json"
-    shards = [file for file in (folder / "0" / "c").rglob("*") if file.is_file()]
-    if group.is_file():
-        written = group.stat().st_mtime_ns
-        if all(shard.stat().st_mtime_ns <= written for shard in shards):
-            return
+    if (folder / "zarr.json").is_file():
+        return
     with storing(folder):
         _drop_derived(folder)
     metadata.write_group(folder, attributes)
@@ -323,5 +322,7 @@ def shard_items(array: da.Array, path: Path, prefix: str) -> dict[str, Delayed]:
 
 
 def _write_shard(block: npt.NDArray[Any], path: str, box: Box) -> dict[str, int]:
-    """Write one block as one shard."""
+    """Write one block as one shard; from then on the image counts as unfinished."""
+    with storing(path):
+        (Path(path).parent / "zarr.json").unlink(missing_ok=True)
     return {"bytes": write_region(path, box.slices, np.ascontiguousarray(block))}

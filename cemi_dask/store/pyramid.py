@@ -16,6 +16,7 @@ from cemi_dask.geometry import Box, ChunkGrid
 from cemi_dask.store import metadata
 from cemi_dask.store.arrays import (
     ArraySpec,
+    check_shards,
     ensure_array,
     open_array,
     read_region,
@@ -102,6 +103,7 @@ def write_pyramid(
         spec = disk_spec((height, width), finer.dtype.name, options)
         ensure_array(target / str(level), spec, overwrite=True)
         compute(_level_items(target, level, spec, name=f"{prefix}{level}-", halve=halve))
+        check_shards(target / str(level))
     _list_levels(target, attributes, count)
     return open_mosaic(folder)
 

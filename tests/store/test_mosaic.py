@@ -196,6 +196,31 @@ def test_new_pixels_drop_levels_and_labels_of_the_old_ones(tmp_path):
     np.testing.assert_array_equal(again.levels[0].compute(), picture(seed=1))
 
 
+def test_a_mosaic_being_rewritten_counts_as_unfinished(tmp_path):
+    path = tmp_path / "m"
+    write_mosaic(lazy(picture()), path, pixel_um=1.0, options=SMALL)
+
+    def killed_after_one(items):
+        next(iter(items.values())).compute()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_mosaic(
+            lazy(picture(seed=1)), path, pixel_um=1.0, options=SMALL, compute=killed_after_one
+        )
+    with pytest.raises(StoreError, match="no OME-Zarr mosaic"):
+        open_mosaic(path)
+
+
+def test_a_shard_lost_after_its_task_was_done_is_an_error_not_black(tmp_path):
+    path, log = tmp_path / "m", {}
+    blocks = lazy(picture())
+    write_mosaic(blocks, path, pixel_um=1.0, options=SMALL, compute=recording(log))
+    (path / "0" / "c" / "1" / "2").unlink()
+    with pytest.raises(StoreError, match=r"c/1/2 is missing"):
+        write_mosaic(blocks, path, pixel_um=1.0, options=SMALL, compute=lambda items: log)
+
+
 def test_another_mosaic_is_replaced_only_when_asked(tmp_path):
     path = tmp_path / "m"
     write_mosaic(lazy(picture()), path, pixel_um=1.0, options=SMALL)

@@ -140,7 +140,7 @@ def _row_offsets(
                 if owner[p.i, p.j] == pair
                 for v in _votes(p, set(rows[pair[0]].tolist()), local)
             ]
-            offsets[pair] = agree(votes, frames.frame_shape, options.min_significance)
+            offsets[pair] = agree(votes, frames.frame_shape)
     return offsets
 
 

@@ -62,7 +62,7 @@ def adjust(links: Links, start: Floats, used: Flags, options: SolveOptions) -> A
     if len(information) != len(live):  # the last verdict changed the set of links
         covariance = links.chosen(choice.peak)[1][live]
         information = _inverse(covariance, options)
-    sigma = max(1.0, scale) * standard_deviations(len(start), ends, information, component)
+    sigma = max(0.5, scale) * standard_deviations(len(start), ends, information, component)
     return Adjustment(place, sigma, component, Choice(choice.peak, accepted, choice.scale_px))
 
 

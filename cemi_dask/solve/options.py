@@ -11,7 +11,7 @@ class SolveOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     floor_px: float = Field(
-        default=0.01,
+        default=0.005,
         gt=0,
         description="Standard deviation added to every measured displacement: what its own "
         "covariance does not know (scan distortion, stage vibration).",

@@ -13,6 +13,7 @@ from cemi_dask.solve.system import solve_positions
 
 _ROUNDS = 60
 _COOLING = 1.5
+_SWAP_PX = 10.0  # a miss worth, in outlier limits, a peak without any score
 _AMBIGUOUS_WEIGHT = 0.1  # until loops have decided, ambiguous links hardly pull
 
 
@@ -29,8 +30,8 @@ def judge(links: Links, place: Floats, options: SolveOptions) -> Choice:
     """What positions (n, 2) say of every link: its peak, and whether it holds.
 
     A link takes the peak nearest to the solution if that one holds, else its best one. It
-    holds within the largest of `outlier_px`, `outlier_sigmas` usual misses, and
-    `outlier_sigmas` of its own standard deviation.
+    holds within the largest of `outlier_px`, `outlier_sigmas` usual misses, and 3 of its own
+    standard deviations.
     """
     m = len(links)
     if not m:
@@ -42,9 +43,10 @@ def judge(links: Links, place: Floats, options: SolveOptions) -> Choice:
     miss = misses[np.arange(m), nearest]
     scale = _usual_miss(miss[links.sure])
     own = np.sqrt(np.linalg.eigvalsh(links.chosen(nearest)[1])[:, 1])
-    limit = np.maximum(options.outlier_px, options.outlier_sigmas * np.maximum(scale, own))
-    # Real misses beyond a frame's worth of own uncertainty say nothing.
-    accepted = links.usable & (miss <= np.minimum(limit, 20 * max(options.outlier_px, scale)))
+    base = max(options.outlier_px, options.outlier_sigmas * scale)
+    # A link may be unsure of itself along lamellae, but not without end.
+    limit = np.clip(3 * own, base, 5 * base)
+    accepted = links.usable & (miss <= limit)
     return Choice(np.where(accepted, nearest, 0), accepted, scale)
 
 
@@ -96,7 +98,7 @@ def robust_positions(links: Links, priors: Priors, options: SolveOptions) -> Flo
     behind = np.where(np.isnan(shift[:, :, 0]), np.inf, 1 - links.score[live] / best)
     if not options.swap_peaks:
         behind[:, 1:] = np.inf
-    trust = np.where(links.sure[live], 1.0, _AMBIGUOUS_WEIGHT)
+    trust = _trust(links)[live]
     expected = priors.place.copy()
     known = priors.known
     expected[~known] = place[~known]
@@ -107,7 +109,8 @@ def robust_positions(links: Links, priors: Priors, options: SolveOptions) -> Flo
         misses = np.nan_to_num(np.linalg.norm(shift - step[:, None], axis=2), nan=np.inf)
         if turn == 0:
             width = max(10.0, float(misses[:, 0].max()))
-        peak = (misses**2 + (width * behind) ** 2).argmin(axis=1)
+        penalty = max(width, _SWAP_PX * options.outlier_px)
+        peak = (misses**2 + (penalty * behind) ** 2).argmin(axis=1)
         miss = misses[rows, peak]
         least = max(options.outlier_px, 3 * _usual_miss(miss[links.sure[live]]))
         weight = trust * (width**2 / (width**2 + miss**2)) ** 2
@@ -121,6 +124,22 @@ def robust_positions(links: Links, priors: Priors, options: SolveOptions) -> Flo
             break
         width = max(least, width / _COOLING)
     return place
+
+
+def _trust(links: Links) -> Floats:
+    """How much each link (m) is believed before loops are looked at, 0..1.
+
+    Parts of an overlap disagree at a wrong peak: there the link's own standard deviation is
+    many times the usual one, and its score is lower.
+    """
+    sigma = np.sqrt(np.einsum("maa->m", links.covariance[:, 0]))
+    score = np.maximum(links.score[:, 0], 0.0)
+    if not links.sure.any():
+        return np.where(links.usable, _AMBIGUOUS_WEIGHT, 0.0)
+    usual = float(np.median(sigma[links.sure]))
+    good = min(1.0, float(np.median(score[links.sure])))
+    trust = np.minimum(1.0, (score / max(good, 1e-3)) ** 2) / (1 + (sigma / (5 * usual)) ** 2)
+    return np.asarray(trust * np.where(links.sure, 1.0, _AMBIGUOUS_WEIGHT))
 
 
 def _prior_weight(place: Floats, expected: Floats, priors: Priors, known: Flags) -> Floats:

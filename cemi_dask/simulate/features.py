@@ -64,12 +64,12 @@ class FeatureKind:
         cell, reach = self.cell_px, 1.15 * self.size_px
         rows = range(int((y_px[0] - reach) // cell), int((y_px[-1] + reach) // cell) + 1)
         cols = range(int((x_px[0] - reach) // cell), int((x_px[-1] + reach) // cell) + 1)
-        for i in rows:
-            for j in cols:
-                u = [float(uniform(self.seed, self.stream + k, i, j)[0]) for k in range(10)]
-                if u[0] < self.per_cell:
-                    y, x, angle = (i + u[1]) * cell, (j + u[2]) * cell, np.pi * u[3]
-                    yield Feature(y, x, angle, reach, tuple(u[4:]))
+        i, j = (v.ravel() for v in np.meshgrid(rows, cols, indexing="ij"))
+        u = np.stack([uniform(self.seed, self.stream + k, i, j) for k in range(10)])
+        for k in np.flatnonzero(u[0] < self.per_cell):
+            y, x = (i[k] + u[1, k]) * cell, (j[k] + u[2, k]) * cell
+            random = tuple(float(v) for v in u[4:, k])
+            yield Feature(float(y), float(x), float(np.pi * u[3, k]), reach, random)
 
 
 def dendrite(feature: Feature, y_px: Float64, x_px: Float64, size_px: float, seed: int) -> Float32:

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from cemi_dask.simulate.lattice import Float32
 from cemi_dask.simulate.specimen import Scene
 
+# Rows that get their noise at once: their arrays fit into the cache.
+STRIP = 48
+
 Uint8 = npt.NDArray[np.uint8]
 
 
@@ -79,10 +82,13 @@ class Microscope(BaseModel):
             y, x = corner
             clean = scene.image(y, x, shape, psf_sigma_px=self.psf_sigma_px)
         clean *= np.float32(gain) * self.shading(shape)
-        grey = np.clip(np.rint(self._noisy(clean, rng)), 0, 255).astype(np.uint8)
-        if not self.data_bar_px:
-            return grey
-        return np.concatenate([grey, draw_data_bar(self.data_bar_px, shape[1], scene.pixel_um)])
+        grey = np.empty((shape[0] + self.data_bar_px, shape[1]), np.uint8)
+        for start in range(0, shape[0], STRIP):
+            rows = slice(start, min(start + STRIP, shape[0]))
+            grey[rows] = np.clip(np.rint(self._noisy(clean[rows], rng)), 0, 255)
+        if self.data_bar_px:
+            grey[shape[0] :] = draw_data_bar(self.data_bar_px, shape[1], scene.pixel_um)
+        return grey
 
     def shading(self, shape: tuple[int, int]) -> Float32:
         """Vignetting factor over the frame: 1 in the middle, 1 - `vignetting` in the corners."""

@@ -17,7 +17,8 @@ MIN_SHARE = 0.08  # smallest shared part of a frame that a match may rest on
 CANDIDATES = 3
 # Unrelated pictures reach about 5 standard deviations in the phase correlation (of 10^5
 # places) and, where they hold structure, 15 in the normalised cross-correlation.
-PEAK_SIGMAS = 5.5
+PEAK_SIGMAS = 6.0
+PEAK_SIGMA_PX = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,32 +61,33 @@ def measure_motion(
 ) -> Motion | None:
     """Displacement of `new` against `reference`; None where they share nothing measurable.
 
-    Phase correlation (C. D. Kuglin, D. C. Hines, 1975) finds candidates; each, with the
-    frame widths that the Fourier transform cannot tell apart, is judged by the normalised
-    cross-correlation of the shared part. `expected` (dx, dy in full px) is one more
-    candidate, so that a predicted place is found even where its peak is weak.
+    Phase correlation (C. D. Kuglin, D. C. Hines, 1975) finds candidates, highest first; each,
+    with the frame widths that the Fourier transform cannot tell apart, is judged by the
+    normalised cross-correlation of the shared part. The order matters: in lamellae the
+    cross-correlation is as high a period away, the phase correlation is not. `expected`
+    (dx, dy in full px) is a last candidate, for a predicted place whose peak is weak.
     """
     surface = _phase_correlation(reference.spectrum, new.spectrum, new.small.shape)
     deviation = float(surface.std())
-    best: tuple[float, int, int] | None = None
-    places = _candidates(surface, new.small.shape)
-    if expected is not None:
-        places.append((round(expected[1] / new.factor), round(expected[0] / new.factor)))
-    for dy, dx in places:
-        score, pixels = correlation_at(reference.small, new.small, dy, dx)
-        peak = float(surface[dy % surface.shape[0], dx % surface.shape[1]])
-        # Without a peak the correlation must stand for itself.
+    # Without a peak the correlation must stand for itself.
+    for peak, fine_y, fine_x in _peaks(surface):
+        score, pixels, dy, dx = _best_alias(reference.small, new.small, (fine_y, fine_x), surface)
         sure = peak > PEAK_SIGMAS * deviation
-        least = (min_score, 7.0) if sure else (3 * min_score, 20.0)
-        if score < least[0] or score * np.sqrt(pixels) < least[1]:
-            continue
-        if best is None or score > best[0]:
-            best = score, dy, dx
-    if best is None:
+        if _accepted(score, pixels, min_score, sure):
+            return Motion(dx * new.factor, dy * new.factor, score)
+    if expected is None:
         return None
-    score, dy, dx = _climb(reference.small, new.small, best)
-    fine_y, fine_x = _subpixel(reference.small, new.small, (score, dy, dx))
-    return Motion((dx + fine_x) * new.factor, (dy + fine_y) * new.factor, score)
+    start = round(expected[1] / new.factor), round(expected[0] / new.factor)
+    score, dy, dx = _climb(reference.small, new.small, start)
+    pixels = correlation_at(reference.small, new.small, int(dy), int(dx))[1]
+    if _accepted(score, pixels, min_score, False):
+        return Motion(dx * new.factor, dy * new.factor, score)
+    return None
+
+
+def _accepted(score: float, pixels: int, min_score: float, sure: bool) -> bool:
+    least, sigmas = (min_score, 7.0) if sure else (3 * min_score, 20.0)
+    return score >= least and score * np.sqrt(pixels) >= sigmas
 
 
 def correlation_at(first: F32, second: F32, dy: int, dx: int) -> tuple[float, int]:
@@ -125,31 +127,74 @@ def _phase_correlation(
 ) -> F32:
     padded = tuple(fft.next_fast_len(n, real=True) for n in shape)
     cross = reference * np.conj(new)
-    cross /= np.abs(cross) + np.float32(1e-12)
+    cross *= _smoothing(padded) / (np.abs(cross) + np.float32(1e-12))
     surface: F32 = fft.irfft2(cross, s=padded, workers=1)
     return surface
 
 
-def _candidates(surface: F32, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(dy, dx) of the highest peaks, each with its aliases a frame width apart."""
+@lru_cache(maxsize=16)
+def _smoothing(shape: tuple[int, int]) -> F32:
+    """Spectral weights that give a peak the shape of a Gaussian of `PEAK_SIGMA_PX`.
+
+    A bare peak half a pixel off the grid loses 60 % of its height.
+    """
+    square = np.fft.fftfreq(shape[0])[:, None] ** 2 + np.fft.rfftfreq(shape[1]) ** 2
+    weights = np.exp(-2 * (np.pi * PEAK_SIGMA_PX) ** 2 * square).astype(np.float32)
+    weights.setflags(write=False)
+    return weights
+
+
+def _peaks(surface: F32) -> list[tuple[float, float, float]]:
+    """(height, y, x) of the highest peaks, to a fraction of a pixel, highest first."""
     height, width = surface.shape
-    found: list[tuple[int, int]] = []
     rest = surface.copy()
+    found = []
     for _ in range(CANDIDATES):
         at_y, at_x = divmod(int(rest.argmax()), width)
-        for dy in (at_y, at_y - height):
-            for dx in (at_x, at_x - width):
-                if abs(dy) < shape[0] and abs(dx) < shape[1]:
-                    found.append((dy, dx))
-        ys = (np.arange(at_y - 2, at_y + 3)) % height
-        xs = (np.arange(at_x - 2, at_x + 3)) % width
+        ys, xs = np.arange(at_y - 2, at_y + 3) % height, np.arange(at_x - 2, at_x + 3) % width
+        peak = float(surface[at_y, at_x])
+        fine_y = _vertex(surface[ys[1:4], at_x])
+        fine_x = _vertex(surface[at_y, xs[1:4]])
+        found.append((peak, at_y + fine_y, at_x + fine_x))
         rest[np.ix_(ys, xs)] = -np.inf
     return found
 
 
-def _climb(first: F32, second: F32, start: tuple[float, int, int]) -> tuple[float, int, int]:
-    """The best whole-pixel place next to `start` (a predicted place may be some px off)."""
-    score, dy, dx = start
+def _vertex(three: F32) -> float:
+    """Where a Gaussian through three samples has its top, within half a sample of the middle."""
+    before, middle, after = np.log(np.maximum(three, three[1] * 1e-3 + 1e-12))
+    bend = float(before - 2 * middle + after)
+    return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def _best_alias(
+    first: F32, second: F32, place: tuple[float, float], surface: F32
+) -> tuple[float, int, float, float]:
+    """(score, shared pixels, dy, dx) of the best of the places that one peak may stand for."""
+    best = (-1.0, 0, 0.0, 0.0)
+    for wrap_y in (0, surface.shape[0]):
+        for wrap_x in (0, surface.shape[1]):
+            dy, dx = place[0] - wrap_y, place[1] - wrap_x
+            score, pixels = max(
+                correlation_at(first, second, y, x) for y in _beside(dy) for x in _beside(dx)
+            )
+            if score > best[0]:
+                best = score, pixels, dy, dx
+    return best
+
+
+def _beside(place: float) -> tuple[int, ...]:
+    """The whole pixel nearest to a place, or both beside it where it lies between."""
+    low = int(np.floor(place))
+    if abs(place - low - 0.5) < 0.3:
+        return low, low + 1
+    return (round(place),)
+
+
+def _climb(first: F32, second: F32, start: tuple[int, int]) -> tuple[float, float, float]:
+    """(score, dy, dx) uphill from `start`: a predicted place may be some px off."""
+    dy, dx = start
+    score = correlation_at(first, second, dy, dx)[0]
     for _ in range(8):
         around = [
             (correlation_at(first, second, dy + sy, dx + sx)[0], dy + sy, dx + sx)
@@ -159,16 +204,4 @@ def _climb(first: F32, second: F32, start: tuple[float, int, int]) -> tuple[floa
         if best[0] <= score:
             break
         score, dy, dx = best
-    return score, dy, dx
-
-
-def _subpixel(first: F32, second: F32, peak: tuple[float, int, int]) -> tuple[float, float]:
-    """(dy, dx) of a parabola's vertex through the correlations beside a peak, within 0.5 px."""
-    score, dy, dx = peak
-    shifts = []
-    for sy, sx in ((1, 0), (0, 1)):
-        after = correlation_at(first, second, dy + sy, dx + sx)[0]
-        before = correlation_at(first, second, dy - sy, dx - sx)[0]
-        bend = before - 2 * score + after
-        shifts.append(0.0 if bend >= 0 else float(np.clip((before - after) / bend / 2, -0.5, 0.5)))
-    return shifts[0], shifts[1]
+    return score, float(dy), float(dx)

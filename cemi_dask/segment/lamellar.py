@@ -101,13 +101,13 @@ class Coherence(LamellarSegmenter):
 
     method: Literal["coherence"] = "coherence"
     min_coherence: float = Field(
-        default=0.3, ge=0.0, le=1.0, description="Least orientation coherence, 0..1."
+        default=0.25, ge=0.0, le=1.0, description="Least orientation coherence, 0..1."
     )
     min_periodicity: float = Field(
-        default=0.6, ge=0.0, le=1.0, description="Least periodicity, 0..1."
+        default=0.55, ge=0.0, le=1.0, description="Least periodicity, 0..1."
     )
     period_tolerance: float = Field(
-        default=2.0, gt=1.0, description="Largest ratio between the period found and period_px."
+        default=1.75, gt=1.0, description="Largest ratio between the period found and period_px."
     )
 
     def decide(self, texture: Texture) -> npt.NDArray[np.bool_]:

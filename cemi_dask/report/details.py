@@ -7,7 +7,7 @@ import pandas as pd
 
 from cemi_dask.geometry import Box
 from cemi_dask.report.folder import RunFolderData
-from cemi_dask.report.map_figures import Measure, measures_of
+from cemi_dask.report.measures import Measure, measures_of, places
 from cemi_dask.report.mosaic_figures import Detail
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.style import Unit, length_unit
@@ -31,11 +31,8 @@ def choose_details(data: RunFolderData, options: ReportOptions) -> list[Detail]:
         centres = [(shape[0] / 2, float(s) * shape[1]) for s in share]
         return _details(centres, [""] * len(centres), shape, unit, options)
     rows = _spread_rows(cells, wanted[0], options.detail_count)
-    grid = int(cells["row"].max()) + 1, int(cells["col"].max()) + 1
-    centres = [
-        ((r + 0.5) / grid[0] * shape[0], (c + 0.5) / grid[1] * shape[1])
-        for r, c in zip(rows["row"], rows["col"], strict=True)
-    ]
+    y, x = (places(rows, axis, unit) * unit.px for axis in "yx")
+    centres = [(float(a), float(b)) for a, b in zip(y, x, strict=True)]
     values = wanted[0].values(rows)
     texts = [
         f", {wanted[0].title.lower()} {value:.3g} {wanted[0].unit}{rank}"

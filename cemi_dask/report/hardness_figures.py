@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from cemi_dask.report.map_figures import IN_PIXELS, KNOWN, Measure, few_ticks
-from cemi_dask.report.style import BLUE, FAINT, INK, new_figure, stacked
+from cemi_dask.report.map_figures import few_ticks
+from cemi_dask.report.measures import FloatArray, Measure, measure_named
+from cemi_dask.report.style import BLUE, FAINT, INK, WIDTH_IN, new_figure, stacked
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
+PER_LINE = 3
 
 
 def fit_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
@@ -28,42 +29,54 @@ def scatter_plots(
     points: pd.DataFrame, correlation: pd.DataFrame, measures: list[Measure]
 ) -> Figure:
     """Hardness against each measure, with the least-squares line and the correlation."""
-    per_line = 3
-    lines = -(-len(measures) // per_line)
-    figure = new_figure(2.75 * lines)
-    all_axes = figure.subplots(lines, per_line, squeeze=False).ravel()
-    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.16, top=0.80, wspace=0.32, hspace=0.7)
+    left, gap, side, top, bottom = 0.55, 0.45, 1.75, 0.5, 0.5
+    lines = -(-len(measures) // PER_LINE)
+    wide = (WIDTH_IN - left - 0.12 - gap * (PER_LINE - 1)) / PER_LINE
+    line = top + side + bottom
+    figure = new_figure(line * lines)
     by_measure = correlation.set_index("measure")
-    for number, axes in enumerate(all_axes):
-        if number >= len(measures):
-            axes.set_visible(False)
-            continue
-        measure = measures[number]
-        x, y = measure.values(points), np.asarray(points["hardness"], np.float64)
-        both = np.isfinite(x) & np.isfinite(y)
-        axes.plot(x[both], y[both], "o", color=BLUE, markersize=3.5, alpha=0.7, mew=0)
-        if both.sum() > 2 and np.ptp(x[both]) > 0:
-            slope, offset = fit_line(x[both], y[both])
-            ends = np.array([x[both].min(), x[both].max()])
-            axes.plot(ends, slope * ends + offset, color=INK, lw=0.9)
+    for number, measure in enumerate(measures):
+        row, col = divmod(number, PER_LINE)
+        x, y = left + col * (wide + gap), line * (lines - row) - top - side
+        axes = figure.add_axes(
+            (x / WIDTH_IN, y / (line * lines), wide / WIDTH_IN, side / (line * lines))
+        )
+        _scatter(axes, measure.values(points), np.asarray(points["hardness"], np.float64))
         axes.set_xlabel(measure.label)
         axes.set_title(_correlation_text(by_measure, measure.column), fontweight="normal")
-        axes.grid(visible=True)
-        axes.xaxis.set_major_locator(few_ticks())
-        axes.yaxis.set_major_locator(few_ticks())
-    for line in range(lines):
-        all_axes[line * per_line].set_ylabel("Hardness")
+        if col == 0:
+            axes.set_ylabel("Hardness")
     return figure
+
+
+def _scatter(axes: Axes, x: FloatArray, y: FloatArray) -> None:
+    both = np.isfinite(x) & np.isfinite(y)
+    x, y = x[both], y[both]
+    axes.plot(x, y, "o", color=BLUE, markersize=3.5, alpha=0.7, mew=0)
+    if len(x) > 2 and np.ptp(x) > 0:
+        slope, offset = fit_line(x, y)
+        ends = np.array([x.min(), x.max()])
+        axes.plot(ends, slope * ends + offset, color=INK, lw=0.9)
+    axes.grid(visible=True)
+    axes.xaxis.set_major_locator(few_ticks())
+    axes.yaxis.set_major_locator(few_ticks())
 
 
 def _correlation_text(by_measure: pd.DataFrame, column: str) -> str:
     if column not in by_measure.index:
         return ""
-    row = by_measure.loc[column].to_dict()
+    row = {str(k): v for k, v in by_measure.loc[column].items()}
     return (
         f"r = {row['pearson_r']:.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]\n"
-        f"{p_text(float(row['p_value']))},  n = {int(row['n'])}"
+        f"{p_text(float(row['p_value']))},  {n_text(row)}"
     )
+
+
+def n_text(row: dict[str, Any]) -> str:
+    """Number of indents, and of independent ones where the table states it."""
+    effective = float(row.get("n_effective", np.nan))
+    text = f"n = {int(row['n'])}"
+    return f"{text} ({effective:.1f} independent)" if np.isfinite(effective) else text
 
 
 def p_text(p: float) -> str:
@@ -75,21 +88,24 @@ def p_text(p: float) -> str:
 
 def correlation_plot(correlation: pd.DataFrame) -> Figure:
     """Pearson r of each measure with hardness, and its 95 % confidence interval."""
-    titles = {m.column: m.title for m in (*KNOWN, IN_PIXELS)}
     count = len(correlation)
     figure, (axes,) = stacked([0.32 * count + 0.15], top_in=0.12)
-    axes.set_position((0.27, *axes.get_position().bounds[1:2], 0.45, axes.get_position().height))
+    _, y, _, height = axes.get_position().bounds
+    axes.set_position((0.25, y, 0.42, height))
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     place = np.arange(count)
     r = np.asarray(correlation["pearson_r"], np.float64)
     low = np.asarray(correlation["ci_low"], np.float64)
     high = np.asarray(correlation["ci_high"], np.float64)
     axes.errorbar(r, place, xerr=np.stack([r - low, high - r]), fmt="o", color=BLUE, ms=4.5, lw=1.4)
     axes.axvline(0, color=FAINT, lw=0.7)
-    axes.set_yticks(place, [titles.get(m, str(m)) for m in correlation["measure"]])
+    axes.set_yticks(place, [measure_named(str(name)).title for name in correlation["measure"]])
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlim(-1.02, 1.02)
     axes.set_xlabel("Pearson r with hardness, 95 % confidence interval")
     axes.grid(visible=True, axis="x")
-    for at, p, n in zip(place, correlation["p_value"], correlation["n"], strict=True):
-        axes.text(1.06, float(at), f"{p_text(float(p))},  n = {int(n)}", va="center", fontsize=7.5)
+    for at, row in zip(place, correlation.to_dict("records"), strict=True):
+        text = f"{p_text(float(row['p_value']))},  {n_text({str(k): v for k, v in row.items()})}"
+        axes.text(1.06, float(at), text, va="center", fontsize=7.5)
     return figure

@@ -118,16 +118,15 @@ def _mark(axes: Axes, detail: Detail, unit: Unit) -> None:
     axes.add_patch(
         Rectangle((x, y), width / unit.px, height / unit.px, fill=False, edgecolor=ORANGE, lw=1.0)
     )
-    middle = (x + width / unit.px / 2, y + height / unit.px / 2)
     low, high = axes.get_xlim()
-    if low <= middle[0] <= high:
+    if low <= x < high:
         axes.annotate(
             detail.letter,
-            middle,
-            xytext=(0, 0),
+            (x, y),
+            xytext=(4, -4),
             textcoords="offset points",
-            ha="center",
-            va="center",
+            ha="left",
+            va="top",
             color=INK,
             fontsize=7,
             fontweight="bold",

@@ -104,7 +104,7 @@ def _by_sigma(axes: Axes, corners: FloatArray, sigma: FloatArray) -> None:
     bar = axes.figure.colorbar(frames, cax=beside(axes))
     bar.locator = MaxNLocator(nbins=4)
     bar.update_ticks()
-    bar.set_label("px", rotation=0, ha="left", va="center", labelpad=6)
+    bar.ax.set_title("px", loc="left", fontweight="normal", fontsize=7.5)
     bar.outline.set_linewidth(0.6)
 
 

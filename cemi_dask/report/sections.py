@@ -18,12 +18,14 @@ from cemi_dask.report import (
 from cemi_dask.report.details import choose_details
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import FramePair, RunFolderData
+from cemi_dask.report.measures import cell_edges, measure_named, measures_of
 from cemi_dask.report.numbers import bytes_text, count_text, duration_text
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Section, Table
 from cemi_dask.report.style import length_unit
 
 OVERVIEW_PX = 4096
+NOISE_CROP_PX = 320  # three of them fit side by side
 MADE_BY = "Not drawn: {what} comes from the stage {stage}, which this run has not reached."
 
 
@@ -105,7 +107,7 @@ def map_sections(
         return [Section(key, title, missing=text) for key, title in titles]
     width_px = data.mosaic_shape[1] if data.mosaic_shape else 1.0
     unit = length_unit(width_px, data.pixel_um)
-    measures = map_figures.measures_of(cells)
+    measures = measures_of(cells)
     if not measures:
         text = "Not drawn: no cell of the grid holds anything measurable."
         return [Section(key, title, missing=text) for key, title in titles]
@@ -122,7 +124,7 @@ def map_sections(
     ]
     if profile is None or profile.empty:
         return [*sections, Section(*titles[1], missing=_no_analysis(data, "the profile"))]
-    edges, _ = map_figures.cell_edges(cells, unit)
+    edges, _ = cell_edges(cells, unit)
     figure = map_figures.profiles(
         profile,
         [m for m in measures if m.column in profile.columns],
@@ -146,35 +148,32 @@ def hardness_section(data: RunFolderData, figures: FigureFolder) -> Section:
     table = data.tables.get("correlation")
     if table is None or table.empty:
         return Section(*title, missing="Not drawn: no hardness data (analyse.hardness.file).")
-    titles = {m.column: m for m in (*map_figures.KNOWN, map_figures.IN_PIXELS)}
     points = data.tables.get("correlation_points")
-    pictures = []
     if points is not None and "hardness" in points.columns:
-        measures = [
-            titles.get(name, map_figures.Measure(name, name, "", 1.0))
-            for name in table["measure"]
-            if name in points.columns
-        ]
+        measures = [measure_named(name) for name in table["measure"] if name in points.columns]
         figure = hardness_figures.scatter_plots(points, table, measures)
         caption = "Pearson r with its 95 % confidence interval; line: least squares."
-        alt = "Hardness against each measure"
-        pictures.append(figures.plot("hardness", figure, alt, caption))
+        picture = figures.plot("hardness", figure, "Hardness against each measure", caption)
     else:
         figure = hardness_figures.correlation_plot(table)
-        pictures.append(figures.plot("correlation", figure, "Pearson r of each measure", ""))
+        picture = figures.plot("correlation", figure, "Pearson r of each measure", "")
     rows = [
-        (
-            titles[row["measure"]].title if row["measure"] in titles else str(row["measure"]),
-            count_text(row["n"]),
-            f"{row['pearson_r']:.3f}",
-            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
-            hardness_figures.p_text(float(row["p_value"])).removeprefix("p ").removeprefix("= "),
-        )
-        for row in table.to_dict("records")
+        _correlation_row({str(k): v for k, v in row.items()}) for row in table.to_dict("records")
     ]
-    heads = ("Measure", "n", "Pearson r", "95 % interval", "p")
-    return Section(
-        *title, pictures=tuple(pictures), tables=(Table(heads, rows, numeric=heads[1:]),)
+    heads = ("Measure", "n", "n independent", "Pearson r", "95 % interval", "p")
+    return Section(*title, pictures=(picture,), tables=(Table(heads, rows, numeric=heads[1:]),))
+
+
+def _correlation_row(row: dict[str, Any]) -> tuple[str, ...]:
+    effective = float(row.get("n_effective", np.nan))
+    p = hardness_figures.p_text(float(row["p_value"]))
+    return (
+        measure_named(str(row["measure"])).title,
+        count_text(row["n"]),
+        f"{effective:.1f}" if np.isfinite(effective) else "–",
+        f"{row['pearson_r']:.3f}",
+        f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
+        p.removeprefix("p ").removeprefix("= "),
     )
 
 
@@ -264,7 +263,7 @@ def denoising_section(data: RunFolderData, figures: FigureFolder) -> Section:
 def _denoising_parts(pair: FramePair, figures: FigureFolder) -> dict[str, Any]:
     before, after = denoise.estimate_noise(pair.raw), denoise.estimate_noise(pair.denoised)
     height, width = pair.raw.shape
-    tall, wide = min(height, 330), min(width, 330)
+    tall, wide = min(height, NOISE_CROP_PX), min(width, NOISE_CROP_PX)
     top, left = (height - tall) // 2, (width - wide) // 2
     part = (slice(top, top + tall), slice(left, left + wide))
     raw, denoised = pair.raw[part], pair.denoised[part]

@@ -8,7 +8,7 @@ from cemi_dask import store
 from cemi_dask.report import sections
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData, read_run_folder
-from cemi_dask.report.map_figures import KNOWN, measures_of
+from cemi_dask.report.measures import KNOWN, measures_of
 from cemi_dask.report.numbers import (
     bytes_text,
     cell_mean,

@@ -43,7 +43,9 @@ def scatter_plots(
         )
         _scatter(axes, measure.values(points), np.asarray(points["hardness"], np.float64))
         axes.set_xlabel(measure.label)
-        axes.set_title(_correlation_text(by_measure, measure.column), fontweight="normal")
+        axes.set_title(
+            _correlation_text(by_measure, measure.column), fontweight="normal", fontsize=7.5
+        )
         if col == 0:
             axes.set_ylabel("Hardness")
     return figure
@@ -65,11 +67,17 @@ def _scatter(axes: Axes, x: FloatArray, y: FloatArray) -> None:
 def _correlation_text(by_measure: pd.DataFrame, column: str) -> str:
     if column not in by_measure.index:
         return ""
-    row = {str(k): v for k, v in by_measure.loc[column].items()}
+    row: dict[str, Any] = by_measure.loc[[column]].to_dict("records")[0]  # type: ignore[assignment]
+    interval = f"[{signed(row['ci_low'], 2)}, {signed(row['ci_high'], 2)}]"
     return (
-        f"r = {row['pearson_r']:.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]\n"
-        f"{p_text(float(row['p_value']))},  {n_text(row)}"
+        f"r = {signed(row['pearson_r'], 2)}  {interval}\n"
+        f"{p_text(float(row['p_value']))},  {n_text(row).replace('independent', 'indep.')}"
     )
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with a typographic minus; a dash where it is unknown."""
+    return f"{value:.{digits}f}".replace("-", "−") if np.isfinite(value) else "–"
 
 
 def n_text(row: dict[str, Any]) -> str:
@@ -103,6 +111,7 @@ def correlation_plot(correlation: pd.DataFrame) -> Figure:
     axes.set_yticks(place, [measure_named(str(name)).title for name in correlation["measure"]])
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlim(-1.02, 1.02)
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1], ["−1", "−0.5", "0", "0.5", "1"])
     axes.set_xlabel("Pearson r with hardness, 95 % confidence interval")
     axes.grid(visible=True, axis="x")
     for at, row in zip(place, correlation.to_dict("records"), strict=True):

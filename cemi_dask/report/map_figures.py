@@ -51,24 +51,30 @@ def heat_maps(cells: pd.DataFrame, measures: list[Measure], unit: Unit, *, color
     if wide >= STRIP * high:
         tall = strip_height(wide, high, least_in=LEAST_HEIGHT_IN)
         figure, all_axes = stacked([tall] * len(measures), gap_in=0.5)
-        low_axes = all_axes[-1:]
+        low_axes, left_axes = all_axes[-1:], all_axes
     else:
         figure, all_axes = _side_by_side(len(measures), high / wide)
-        low_axes = all_axes
+        low_axes, left_axes = all_axes, all_axes[::PER_LINE]
     for axes, measure in zip(all_axes, measures, strict=True):
         grid = to_grid(cells, measure.values(cells))
         _heat_map(axes, x, y, grid, measure, _colour_map(colormap))
+    for axes in left_axes:
         axes.set_ylabel(f"y ({unit.name})")
     for axes in low_axes:
         axes.set_xlabel(f"x ({unit.name})")
-    if cells[[m.column for m in measures]].isna().to_numpy().any():
+    if left_axes is all_axes and has_gaps(cells, measures):
         _legend_of_gaps(all_axes[0])
     return figure
 
 
+def has_gaps(cells: pd.DataFrame, measures: list[Measure]) -> bool:
+    """True where some cell has no value, which the maps show hatched."""
+    return bool(cells[[measure.column for measure in measures]].isna().to_numpy().any())
+
+
 def _side_by_side(count: int, shape: float) -> tuple[Figure, list[Axes]]:
     """Axes of height to width ratio `shape`, three in a line, with room for colour bars."""
-    left, right, gap, top, bottom = 0.5, 0.5, 0.78, 0.45, 0.5
+    left, right, gap, top, bottom = 0.5, 0.68, 0.95, 0.28, 0.5
     wide = (WIDTH_IN - left - right - gap * (PER_LINE - 1)) / PER_LINE
     tall = wide * shape
     lines = -(-count // PER_LINE)

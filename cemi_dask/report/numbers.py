@@ -23,7 +23,7 @@ def uncertain(value: float, error: float, unit: str) -> str:
 
     An error that starts with 1 keeps two digits: 0.612 ± 0.014 µm.
     """
-    gap = " " if unit else ""
+    gap = "\u00a0" if unit else ""
     if not isfinite(value):
         return "not measurable"
     if not (isfinite(error) and error > 0):

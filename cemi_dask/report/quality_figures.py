@@ -47,7 +47,7 @@ def outlines(
     """
     height, width = mosaic_shape
     unit = length_unit(width, pixel_um)
-    tall = strip_height(width, height, least_in=0.9, most_in=4.0)
+    tall = strip_height(width, height, least_in=0.9, most_in=3.2)
     islands = np.asarray(positions["component"], int)
     several = len(np.unique(islands)) > 1
     figure, all_axes = stacked([tall] * (2 if several else 1), gap_in=0.5)
@@ -129,7 +129,13 @@ def _by_island(axes: Axes, corners: FloatArray, islands: npt.NDArray[Any]) -> No
             more = number == len(ISLAND_COLOURS) - 1 and islands.max() > number
             text = f"{number}{' and more' if more else ''}"
             handles.append(Line2D([], [], color=colour, label=text))
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.005, 1.0), handlelength=1.2)
+    axes.legend(
+        handles=handles,
+        title="Island",
+        loc="upper left",
+        bbox_to_anchor=(1.005, 1.0),
+        handlelength=1.2,
+    )
 
 
 def residuals(pairs: pd.DataFrame) -> Figure:

@@ -113,6 +113,8 @@ def map_sections(
         return [Section(key, title, missing=text) for key, title in titles]
     figure = map_figures.heat_maps(cells, measures, unit, colormap=options.colormap)
     note = "Darker means higher. Colours span 1 to 99 % of the cells."
+    if map_figures.has_gaps(cells, measures):
+        note += " Hatched: nothing measurable."
     stretch = map_figures.vertical_stretch(cells, unit)
     if stretch > 1.05:
         note += f" The y axis is drawn {stretch:.1f} times enlarged."
@@ -171,8 +173,8 @@ def _correlation_row(row: dict[str, Any]) -> tuple[str, ...]:
         measure_named(str(row["measure"])).title,
         count_text(row["n"]),
         f"{effective:.1f}" if np.isfinite(effective) else "–",
-        f"{row['pearson_r']:.3f}",
-        f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
+        hardness_figures.signed(row["pearson_r"], 3),
+        " to ".join(hardness_figures.signed(row[name], 3) for name in ("ci_low", "ci_high")),
         p.removeprefix("p ").removeprefix("= "),
     )
 

@@ -10,7 +10,6 @@ from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData, read_run_folder
 from cemi_dask.report.measures import KNOWN, measures_of
 from cemi_dask.report.numbers import (
-    bytes_text,
     cell_mean,
     count_text,
     duration_text,
@@ -65,7 +64,7 @@ def _subtitle(data: RunFolderData) -> str:
 
 def summary(data: RunFolderData) -> list[Number]:
     """The numbers at the head of the page, as far as the run has them."""
-    return [*_mosaic_numbers(data), *_measure_numbers(data), *_run_numbers(data)]
+    return [*_mosaic_numbers(data), *_measure_numbers(data), *_placement_numbers(data)]
 
 
 def _mosaic_numbers(data: RunFolderData) -> list[Number]:
@@ -106,15 +105,11 @@ def _measure_numbers(data: RunFolderData) -> list[Number]:
     return numbers
 
 
-def _run_numbers(data: RunFolderData) -> list[Number]:
+def _placement_numbers(data: RunFolderData) -> list[Number]:
     numbers = []
     pairs = data.tables.get("pairs")
     if pairs is not None and (pairs["status"] == "ok").any():
         accepted = pairs.loc[pairs["status"] == "ok", "residual_px"].abs()
         detail = f"median of {count_text(len(accepted))} accepted pairs"
         numbers.append(Number("Placement residual", f"{accepted.median():.2g} px", detail))
-    peaks = data.run.get("memory", {}).get("peak_rss_bytes", {})
-    if peaks:
-        largest = bytes_text(max(float(size) for size in peaks.values()))
-        numbers.append(Number("Peak memory", largest, "of the largest process"))
     return numbers

@@ -68,7 +68,8 @@ def _strip(
     inside = int(text_lines[-1]) + 1 if len(text_lines) else 3
     edge = _edge(stack, background, inside)
     if edge is not None and edge <= MAX_SHARE * height:
-        return edge
+        ruled = strip[edge : edge + MARGIN_PX].std(axis=1) <= STILL  # a line may frame the bar
+        return edge + (len(ruled) if ruled.all() else int(np.argmin(ruled)))
     if len(text_lines) and inside + MARGIN_PX <= MAX_SHARE * height:
         return min(run, inside + MARGIN_PX)
     return 0

@@ -14,9 +14,8 @@ from cemi_dask.analyse.plateaus import PLATEAU_PX, Plateau, find_plateaus
 
 NAN = float("nan")
 BLOCK_PX = 64
-# Window in which noise averages to this share of the contrast tells plateaus from slopes.
-NOISE_IN_PLATEAU = 0.03
 MIN_PLATEAU_PX = 300  # pooled from as far away as it takes, up to the whole mosaic
+MAX_CELL_PX = 2000  # a cell counts no more than this, or one large dendrite would decide
 EMPTY_MARGIN = 0.06  # share of the contrast below the dark phase at which a flat patch is empty
 
 
@@ -118,6 +117,7 @@ class BccFraction(Analyser):
         size = _plateau_size(cells)
         own = cells[f"_{side}{size}_level"].to_numpy(float)
         count = cells[f"_{side}{size}_count"].fillna(0).to_numpy(float)
+        count = np.minimum(count, MAX_CELL_PX)
         level, error = np.full(len(cells), NAN), np.full(len(cells), NAN)
         has = count > 0
         if not has.any():
@@ -137,13 +137,12 @@ def _named(prefix: str, plateau: Plateau) -> Measured:
 
 
 def _plateau_size(cells: pd.DataFrame) -> int:
-    """Smallest plateau whose mean is known well in spite of the noise, px."""
-    noise = float(cells["_noise"].median())
-    contrast = float((cells["_bright3_level"] - cells["_dark3_level"]).median())
-    for size in PLATEAU_PX[:-1]:
-        if noise / size <= NOISE_IN_PLATEAU * contrast:
+    """Side of the plateaus to use, px: the larger ones if the mosaic shows enough of them."""
+    for size in PLATEAU_PX:
+        total = min(cells[f"_{side}{size}_count"].sum() for side in ("dark", "bright"))
+        if total >= MIN_PLATEAU_PX:
             return size
-    return PLATEAU_PX[1]
+    return PLATEAU_PX[-1]
 
 
 def _reach(away: npt.NDArray[np.float64], count: npt.NDArray[np.float64], pool_px: float) -> float:
@@ -161,7 +160,7 @@ def _robust_mean(
     def median(of: npt.NDArray[np.float64]) -> float:
         rank = np.argsort(of, kind="stable")
         total = np.cumsum(weights[rank])
-        return float(of[rank][np.searchsorted(total, total[-1] / 2)])
+        return float(of[rank][np.argmax(total >= total[-1] / 2)])
 
     centre = median(values)
     spread = 1.4826 * median(np.abs(values - centre))

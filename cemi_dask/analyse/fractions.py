@@ -148,7 +148,7 @@ def _plateau_size(cells: pd.DataFrame) -> int:
 def _reach(away: npt.NDArray[np.float64], count: npt.NDArray[np.float64], pool_px: float) -> float:
     """Distance over which to pool: `pool_px`, or more until enough plateau pixels are in it."""
     order = np.argsort(away, kind="stable")
-    enough = np.searchsorted(np.cumsum(count[order]), MIN_PLATEAU_PX)
+    enough = int(np.searchsorted(np.cumsum(count[order]), MIN_PLATEAU_PX))
     return max(pool_px, float(away[order[min(enough, len(order) - 1)]]))
 
 
@@ -156,18 +156,18 @@ def _robust_mean(
     values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
 ) -> tuple[float, float]:
     """Weighted mean without outliers (beyond 3 scaled median deviations), and its error."""
-
-    def median(of: npt.NDArray[np.float64]) -> float:
-        rank = np.argsort(of, kind="stable")
-        total = np.cumsum(weights[rank])
-        return float(of[rank][np.argmax(total >= total[-1] / 2)])
-
-    centre = median(values)
-    spread = 1.4826 * median(np.abs(values - centre))
+    centre = _weighted_median(values, weights)
+    spread = 1.4826 * _weighted_median(np.abs(values - centre), weights)
     keep = np.abs(values - centre) <= max(3 * spread, 1e-9)
     share = weights[keep] / weights[keep].sum()
     mean = float(np.sum(share * values[keep]))
     return mean, float(np.sqrt(np.sum((share * (values[keep] - mean)) ** 2)))
+
+
+def _weighted_median(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
+    rank = np.argsort(values, kind="stable")
+    total = np.cumsum(weights[rank])
+    return float(values[rank[np.count_nonzero(total < total[-1] / 2)]])
 
 
 def _mean_without_empty(

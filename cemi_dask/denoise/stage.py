@@ -26,7 +26,8 @@ def denoise(frames: Frames, *, method: Denoiser | dict[str, Any] | str = "fourie
     """
     cleaner = DENOISERS.parse(method)
     data = frames.data.rechunk({0: 1, 1: -1, 2: -1})
-    name = f"denoise-{tokenize(data.name, cleaner)}"
+    # Which fields were given and which are defaults must not show in the name.
+    name = f"denoise-{tokenize(data.name, type(cleaner), cleaner.model_dump())}"
     return frames.with_data(
         data.map_blocks(denoise_block, cleaner, dtype=data.dtype, meta=data._meta, name=name)
     )

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import dask
 import psutil
+from dask.utils import parse_bytes
 from distributed import Client, LocalCluster, WorkerPlugin
-from distributed.utils import parse_bytes
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cemi_dask.errors import ConfigError, ResourceError
@@ -21,12 +21,14 @@ class LocalOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["local"] = "local"
-    workers: int | None = Field(None, ge=1, description="processes; default: one per core")
+    workers: int | None = Field(default=None, ge=1, description="processes; default: one per core")
     memory_limit: str | None = Field(
-        None, description="per worker, such as '2 GiB'; default: a fair share of 80 % of the memory"
+        default=None,
+        description="per worker, such as '2 GiB'; default: a fair share of 80 % of the memory",
     )
     dashboard: str | None = Field(
-        "127.0.0.1:8787", description="address of the dashboard (a free port if taken); null: none"
+        default="127.0.0.1:8787",
+        description="address of the dashboard (a free port if taken); null: none",
     )
 
     @field_validator("memory_limit")
@@ -53,7 +55,9 @@ class AddressOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["address"]
     address: str = Field(description="such as tcp://host:8786")
-    timeout_s: float = Field(30.0, gt=0, description="how long to wait for it and for a worker")
+    timeout_s: float = Field(
+        default=30.0, gt=0, description="how long to wait for it and for a worker"
+    )
 
 
 ClusterOptions = Annotated[LocalOptions | AddressOptions, Field(discriminator="kind")]

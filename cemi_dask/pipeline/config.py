@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from cemi_dask.analyse import AnalyseOptions
+from cemi_dask.analyse import AnalyseOptions, CorrelateOptions, GridOptions
 from cemi_dask.blend import BLENDERS, Feather
 from cemi_dask.denoise import DENOISERS
 from cemi_dask.errors import ConfigError
@@ -46,6 +46,19 @@ class SegmentOptions(_Options):
     bcc: Any = None
 
 
+class HardnessOptions(CorrelateOptions):
+    """The file of indentations to relate the measures to."""
+
+    file: str = Field(description="CSV with columns x_um and hardness, relative to this file")
+
+
+class AnalyseSection(AnalyseOptions):
+    """The grid, what is measured in its cells, and what it is related to."""
+
+    grid: GridOptions = GridOptions(cell_px=(413, 508))
+    hardness: HardnessOptions | None = None
+
+
 class RunConfig(_Options):
     """Everything that decides a run's results, and where they go.
 
@@ -53,17 +66,21 @@ class RunConfig(_Options):
     key `method`; `config_model` fills them in from the registries, plug-ins included.
     """
 
-    name: str = Field("ingot", pattern=r"^[\w.-]+$", description="used in titles and file names")
-    out: str | None = Field(None, description="run folder, relative to this file; default NAME-run")
+    name: str = Field(
+        default="ingot", pattern=r"^[\w.-]+$", description="used in titles and file names"
+    )
+    out: str | None = Field(
+        default=None, description="run folder, relative to this file; default NAME-run"
+    )
     input: InputOptions
     frames: SelectionOptions = SelectionOptions()
-    register_: RegisterOptions = Field(RegisterOptions(), alias="register")
+    register_: RegisterOptions = Field(default=RegisterOptions(), alias="register")
     solve: SolveOptions = SolveOptions()
     denoise: Any = None
     blend: Any = None
     mosaic: MosaicOptions = MosaicOptions()
     segment: Any = None
-    analyse: AnalyseOptions | None = AnalyseOptions()
+    analyse: AnalyseSection | None = AnalyseSection()
     report: ReportOptions = ReportOptions()
     cluster: ClusterOptions = LocalOptions()
 

@@ -60,14 +60,14 @@ class LedgerCompute:
             name = next(todo, None)
             if name is not None:
                 future = self._submit(name, items[name])
-                names[future.key] = name
+                names[str(future.key)] = name
                 running.add(future)
 
         try:
             for _ in range(self.in_flight_per_thread * threads):
                 submit_next()
             for future in running:
-                name = names.pop(future.key)
+                name = names.pop(str(future.key))
                 result, cpu_s = self._result(name, future)
                 future.release()
                 submit_next()
@@ -77,12 +77,12 @@ class LedgerCompute:
         finally:
             self.client.cancel([Future(key, self.client) for key in names], force=True)
 
-    def _submit(self, name: str, item: Delayed) -> Future:
+    def _submit(self, name: str, item: Delayed) -> Future[Any]:
         kind = name.partition("/")[0]
         key = f"{kind}-{tokenize(self.ledger.digest, name)}"
         return self.client.submit(run_inline, pack(item), key=key, pure=False, retries=self.retries)
 
-    def _result(self, name: str, future: Future) -> tuple[Any, float]:
+    def _result(self, name: str, future: Future[Any]) -> tuple[Any, float]:
         """(the item's JSON-able result, CPU seconds); a failure becomes a RunError."""
         where = f"Stage {self.ledger.stage!r} failed on {name}"
         again = "Finished items are kept: run the same command again to go on."

@@ -46,7 +46,7 @@ def frames_stage(context: Context) -> Frames:
     parameters = [config.input.model_dump(mode="json"), config.frames.model_dump(mode="json")]
     inputs = [file_identity(file) for source in sources for file in source.files]
     with context.stage("frames", parameters=parameters, inputs=inputs) as scope:
-        sources = frames.prepare(sources, config.input)
+        sources = frames.prepare(sources, config.input, context.base)
         items = {
             f"read-frames/{source.key}": named_task(
                 "read-frames", import_source, source, config.frames, str(folder.frames)
@@ -58,12 +58,14 @@ def frames_stage(context: Context) -> Frames:
         for scan in scans:
             for text in scan["warnings"]:
                 context.warn(text)
-        rejected = frames.rejected_table(sources, scans)
-        store.write_table(pd.concat([table, rejected]), folder.tables, "frames")
+        # Refused frames follow with their reasons; they have no number, being in no mosaic.
+        rejected = frames.rejected_table(sources, scans).assign(frame=-1)
+        everything = pd.concat([table, rejected]) if len(rejected) else table
+        store.write_table(everything, folder.tables, "frames")
         keys = [
             f"raw/{source.key}"
             for source, scan in zip(sources, scans, strict=True)
-            if any(record.get("taken", True) for record in scan["records"])
+            if any(record["taken"] for record in scan["records"])
         ]
         context.facts["frame_keys"] = keys
         context.facts["frames"] = {
@@ -207,6 +209,7 @@ def analyse_stage(
         cells = analyse.analyse(
             mosaic.levels[0],
             labels,
+            grid=options.grid,
             options=options,
             pixel_um=mosaic.pixel_um,
             compute=scope.compute,

@@ -1,0 +1,160 @@
+"""What a run would do, before it does it: `make_plan`.
+
+Numbers are upper bounds where they cannot be known without reading the videos: a row video
+gives at most its recorded frames; what an earlier run has scanned is known exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from dask.utils import format_bytes
+
+from cemi_dask import blend, frames
+from cemi_dask.errors import ResourceError
+from cemi_dask.pipeline.cluster import AddressOptions, LocalOptions, parse_cluster
+from cemi_dask.pipeline.config import RunConfig, load_config
+from cemi_dask.pipeline.context import RunFolder
+from cemi_dask.pipeline.job import out_folder
+from cemi_dask.pipeline.ledger import read_lines
+
+# Resident bytes of a worker that has imported everything and done nothing (measured).
+WORKER_BASE = 350 << 20
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one stage asks for: items, how many are finished, bytes written, bytes in memory."""
+
+    stage: str
+    items: int
+    finished: int
+    writes: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages' demands, held against what the machine offers."""
+
+    out: Path
+    demands: tuple[Demand, ...]
+    notes: tuple[str, ...]
+    memory_limit: int | None
+    disk_free: int
+
+    @property
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """The plan as text: stage, items, finished, bytes written, memory per worker."""
+        return [
+            (
+                demand.stage,
+                f"{demand.items}",
+                f"{demand.finished}",
+                format_bytes(demand.writes) if demand.writes else "",
+                format_bytes(demand.memory),
+            )
+            for demand in self.demands
+        ]
+
+    def refuse_if_it_cannot_fit(self) -> None:
+        """Raise ResourceError when a stage needs more memory or disk than there is."""
+        largest = max(self.demands, key=lambda demand: demand.memory)
+        if self.memory_limit is not None and largest.memory > self.memory_limit:
+            raise ResourceError(
+                f"Stage {largest.stage!r} needs {format_bytes(largest.memory)} a worker and "
+                f"cluster.memory_limit is {format_bytes(self.memory_limit)}. Raise it, take fewer "
+                "workers, or make mosaic.shard_px smaller."
+            )
+        writes = sum(demand.writes for demand in self.demands if demand.finished < demand.items)
+        if writes > self.disk_free:
+            raise ResourceError(
+                f"The run writes up to {format_bytes(writes)} to {self.out} and "
+                f"{format_bytes(self.disk_free)} are free there. Free space or give another --out."
+            )
+
+
+def make_plan(
+    config: RunConfig | str | Path, *, out: str | Path | None = None, cluster: str | None = None
+) -> Plan:
+    """The plan of a run: items, bytes, memory per worker, what is finished already.
+
+    Reads headers and the ledger, no pixels. Raises what the run itself would raise for a
+    wrong config or unusable input.
+    """
+    base = Path.cwd() if isinstance(config, RunConfig) else Path(config).resolve().parent
+    checked = config if isinstance(config, RunConfig) else load_config(config)
+    folder = RunFolder(out_folder(checked, base, out))
+    options = checked.cluster if cluster is None else parse_cluster(cluster)
+    sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
+    counts, exact = frame_counts(sources, folder)
+    shape = frames.frame_shape(sources)
+    demands = demands_of(checked, folder, sources=len(sources), frames=sum(counts), shape=shape)
+    recorded = sum(counts)
+    words = "frames were taken" if exact else "frames at most (videos: as many as were recorded)"
+    notes = [
+        f"{len(sources)} sources, {recorded} {words}, {shape[1]} x {shape[0]} px.",
+        *(note for source in sources for note in source.notes),
+    ]
+    return Plan(folder.path, demands, tuple(notes), memory_limit(options), disk_free(folder.path))
+
+
+def frame_counts(sources: list[frames.Source], folder: RunFolder) -> tuple[list[int], bool]:
+    """(frames of each source, whether all are known exactly from an earlier scan)."""
+    lines, _ = read_lines(folder.ledger / "frames.jsonl")
+    scans = {line["item"]: line["result"] for line in lines if "item" in line}
+    counts, exact = [], True
+    for source in sources:
+        scan = scans.get(f"read-frames/{source.key}")
+        if scan is not None:
+            counts.append(frames.taken_count(scan))
+        else:
+            counts.append(frames.recorded_count(source))
+            exact = exact and source.kind == "tiles"
+    return counts, exact
+
+
+def demands_of(
+    config: RunConfig, folder: RunFolder, *, sources: int, frames: int, shape: tuple[int, int]
+) -> tuple[Demand, ...]:
+    """What each stage asks for, from numbers of frames and pixels alone."""
+    frame = shape[0] * shape[1]
+    overlap = 0.5 * (config.frames.overlap_min + config.frames.overlap_max)
+    mosaic = math.ceil(frames * frame * (1 - overlap)) if frames > 1 else frame
+    shard = min(config.mosaic.shard_px**2, mosaic)
+    shards = math.ceil(mosaic / shard)
+    blocks = math.ceil(frames / 4)
+    touched = math.ceil(shard / (frame * (1 - overlap) ** 2)) + 2
+    plain = [
+        # stage, items, bytes written, bytes in memory beside the worker's base
+        ("frames", sources, frames * frame, 40 * frame),
+        ("register", math.ceil(frames * 3 / 8), 0, 120 * frame),
+        ("solve", 0, 0, 0),
+        ("denoise", blocks if config.denoise else 0, frames * frame, 80 * frame),
+        ("blend", shards, mosaic, blend.RENDER_BYTES_PER_PX * shard + touched * frame),
+        ("pyramid", math.ceil(shards / 3), mosaic // 3, 6 * shard),
+        ("segment", 2 * shards if config.segment else 0, mosaic // 4, 24 * shard),
+        ("analyse", shards if config.analyse else 0, 0, 24 * shard),
+        ("report", 0, 0, 0),
+    ]
+    made = []
+    for stage, items, writes, memory in plain:
+        lines, _ = read_lines(folder.ledger / f"{stage}.jsonl")
+        finished = sum("item" in line for line in lines)
+        written = writes if items else 0
+        made.append(Demand(stage, max(items, finished), finished, written, WORKER_BASE + memory))
+    return tuple(made)
+
+
+def memory_limit(options: LocalOptions | AddressOptions) -> int | None:
+    """Bytes a worker may use; None where a running cluster decides."""
+    return options.resolved()[1] if isinstance(options, LocalOptions) else None
+
+
+def disk_free(path: Path) -> int:
+    """Free bytes where `path` is or will be."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return shutil.disk_usage(existing).free

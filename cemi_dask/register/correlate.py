@@ -212,7 +212,7 @@ def overlap_score(fixed: Image, moving: Image, dx: int, dy: int) -> tuple[float,
     var_b = row_dot(b, b) / n - mean_b**2
     if var_a <= 1e-12 or var_b <= 1e-12:
         return 0.0, n
-    return (row_dot(a, b) / n - mean_a * mean_b) / float(np.sqrt(var_a * var_b)), n
+    return float((row_dot(a, b) / n - mean_a * mean_b) / np.sqrt(var_a * var_b)), n
 
 
 def row_dot(a: Image, b: Image) -> float:

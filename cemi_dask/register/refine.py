@@ -78,7 +78,7 @@ def _evaluate(
     var_m = row_dot(resampled, resampled) / n - mean_m**2
     if var_f <= 1e-9 or var_m <= 1e-9:
         return None
-    score = (row_dot(value, resampled) / n - mean_f * mean_m) / float(np.sqrt(var_f * var_m))
+    score = float((row_dot(value, resampled) / n - mean_f * mean_m) / np.sqrt(var_f * var_m))
     gain = np.float32(np.sqrt(var_f / var_m))
     residual = value - gain * resampled
     residual -= np.float32(mean_f - float(gain) * mean_m)

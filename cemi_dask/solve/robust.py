@@ -86,7 +86,7 @@ def robust_positions(links: Links, priors: Priors, options: SolveOptions) -> Flo
 
     Geman-McClure weights whose width shrinks from the largest miss to the outlier limit
     (graduated non-convexity, Yang et al. 2020). In each round every link may swap its peak:
-    a peak's cost is its miss plus, in units of the width, how far its score is behind.
+    a peak's cost is its miss and, in several widths, how far its score is behind.
     """
     place = start_positions(links, priors)
     live = np.flatnonzero(links.usable)
@@ -109,7 +109,8 @@ def robust_positions(links: Links, priors: Priors, options: SolveOptions) -> Flo
         misses = np.nan_to_num(np.linalg.norm(shift - step[:, None], axis=2), nan=np.inf)
         if turn == 0:
             width = max(10.0, float(misses[:, 0].max()))
-        penalty = max(width, _SWAP_PX * options.outlier_px)
+        # No swaps while positions are still far from where the best peaks put them.
+        penalty = max(5 * width, _SWAP_PX * options.outlier_px)
         peak = (misses**2 + (penalty * behind) ** 2).argmin(axis=1)
         miss = misses[rows, peak]
         least = max(options.outlier_px, 3 * _usual_miss(miss[links.sure[live]]))
@@ -117,7 +118,8 @@ def robust_positions(links: Links, priors: Priors, options: SolveOptions) -> Flo
         floor = np.eye(2) * max(options.floor_px, width / 10) ** 2
         information = np.linalg.inv(covariance[rows, peak] + floor) * weight[:, None, None]
         pull = _prior_weight(place, expected, priors, known)
-        moved = _with_prior(place, expected, ends, shift[rows, peak], (information, pull))
+        # Anchoring at `expected` is least squares with the expected positions as data.
+        moved = solve_positions(expected, ends, shift[rows, peak], information, pull)
         change = float(np.abs(moved - place).max())
         place = moved
         if width <= least and change < 1e-3:
@@ -145,19 +147,6 @@ def _trust(links: Links) -> Floats:
 def _prior_weight(place: Floats, expected: Floats, priors: Priors, known: Flags) -> Floats:
     """Weight px^-2 (n) of each expected position, small where links contradict it."""
     off = np.linalg.norm(place - expected, axis=1)
-    sigma = np.where(known, priors.sigma_px, 1e3)
-    return np.asarray((1 / (1 + (off / (4 * sigma)) ** 2)) ** 2 / sigma**2)
-
-
-def _with_prior(
-    place: Floats,
-    expected: Floats,
-    ends: tuple[Ints, Ints],
-    shift: Floats,
-    weights: tuple[Floats, Floats],
-) -> Floats:
-    """One weighted solve around the expected positions."""
-    information, pull = weights
-    # Anchoring at `expected` is least squares with the expected positions as data.
-    del place
-    return solve_positions(expected, ends, shift, information, pull)
+    # Ten times softer than stated: links alone shape an island, also while they are unsettled.
+    sigma = np.where(known, 10 * priors.sigma_px, 1e4)
+    return np.asarray((1 / (1 + (off / sigma) ** 2)) ** 2 / sigma**2)

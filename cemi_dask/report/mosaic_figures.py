@@ -51,7 +51,10 @@ def grey_limits(picture: Picture) -> tuple[float, float]:
     if known.size == 0:
         return 0.0, 1.0
     low, high = np.percentile(known, [0.5, 99.5])
-    return float(low), float(max(high, low + 1e-6))
+    if high <= low:  # one single grey level: show it as mid-grey
+        margin = max(abs(float(low)) * 0.01, 1e-6)
+        return float(low) - margin, float(high) + margin
+    return float(low), float(high)
 
 
 def has_data(picture: Picture) -> npt.NDArray[np.bool_]:
@@ -165,7 +168,8 @@ def crop_figure(
 ) -> Figure:
     """A grey (y, x) or RGB (y, x, 3) picture, one figure pixel per pixel, with a scale bar."""
     height, width = picture.shape[:2]
-    figure = new_figure(height / PIXELS_PER_INCH, width / PIXELS_PER_INCH)
+    # The thousandth of a pixel keeps rounding from cutting off a row.
+    figure = new_figure((height + 1e-3) / PIXELS_PER_INCH, (width + 1e-3) / PIXELS_PER_INCH)
     rgb = picture if picture.ndim == 3 else to_rgb(picture, limits)
     figure.dpi = PIXELS_PER_INCH
     figure.figimage(rgb, resize=False)

@@ -78,7 +78,7 @@ class Specimen(BaseModel):
         default=Gradient(left=6.0, middle=4.8, right=6.0), description="Lamella period along x."
     )
     bcc_fraction: Gradient = Field(
-        default=Gradient(left=0.332, middle=0.338, right=0.349),
+        default=Gradient(left=0.341, middle=0.332, right=0.349),
         description="Area fraction of the dark phase within the eutectic, along x.",
     )
     lamellar_fraction: Gradient = Field(

@@ -45,12 +45,11 @@ def read_positions(
         ) from error
     columns = {_plain(str(name)): str(name) for name in table.columns}
     places = [_axis(columns, axis, path, options) for axis in ("x", "y")]
-    rows, grid, how = _lookup(table, columns, files, grid, path)
     scaled = [
-        _values(table, name, path)[rows] * _px_per_unit(unit, pixel_um, path)
-        for name, unit in places
+        _values(table, name, path) * _px_per_unit(unit, pixel_um, path) for name, unit in places
     ]
-    x, y = scaled
+    rows, grid, how = _lookup(table, columns, files, grid, path)
+    x, y = (values[rows] for values in scaled)
     return x, (-y if options.position_y == "up" else y), grid, how
 
 

@@ -118,7 +118,7 @@ def _spread(path: str, count: int) -> Iterator[npt.NDArray[Any]]:
                 if picture is not None:
                     yield picture
         return
-    stride = max(1, min(index.packets, 96) // (count + 1))
+    stride = max(1, min(index.recorded, 96) // (count + 1))
     pictures = (p.image for p in decode_video(path, index) if p.image is not None)
     yield from islice(pictures, stride // 2, count * stride, stride)
 

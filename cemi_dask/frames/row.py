@@ -74,7 +74,7 @@ class RowFollower:
         self._anchor: Anchor | None = None
         self._newest: Anchor | None = None
         self._held: tuple[Picture, Look] | None = None
-        self._waiting: tuple[Picture, npt.NDArray[np.float32]] | None = None
+        self._passed: list[tuple[Picture, npt.NDArray[np.float32]]] = []
         self._skip = 0
         self._velocities: list[tuple[float, float]] = []
 
@@ -87,17 +87,15 @@ class RowFollower:
         reason = refusal(picture.image, small, self.options)
         if reason:
             self.refused.append((replace(picture, image=None), reason))
-            return
-        if self._skip and self._held is None:
-            self._skip -= 1
-            self._waiting = picture, small
-            return
-        self._follow(picture, small)
+        elif len(self._passed) < self._skip and self._held is None:
+            self._passed.append((picture, small))
+        else:
+            self._follow(picture, small)
 
     def finish(self) -> None:
         """Ends the row: the last good frame is taken, and velocity is known."""
-        if self._waiting is not None:
-            self._follow(*self._waiting)
+        if self._passed:
+            self._follow(*self._passed.pop())
         if self._held is not None:
             self._start_stretch(*self._held)
         if self.stretches:
@@ -111,18 +109,18 @@ class RowFollower:
         return float(x), float(y)
 
     def _follow(self, picture: Picture, small: npt.NDArray[np.float32]) -> None:
-        look = look_at(picture.image, factor=self._factor, small=small)  # type: ignore[arg-type]
+        assert picture.image is not None  # noqa: S101
+        look = look_at(picture.image, factor=self._factor, small=small)
         if self._anchor is None:
             self._start_stretch(picture, look)
             return
+        passed, self._passed = self._passed, []
         motion = self._match(picture, look)
-        if motion is None and self._waiting is not None:
-            # The frame passed by just before may be the last that still matches.
-            waiting, self._waiting = self._waiting, None
-            self._follow(*waiting)
-            if self._held is None:
-                motion = self._match(picture, look)
-        self._waiting = None
+        if passed and (motion is None or self._far(motion)):
+            # The motion grew while frames were passed by: they are needed after all.
+            for earlier in passed:
+                self._follow(*earlier)
+            motion = self._match(picture, look) if self._held is None else None
         if motion is None:
             self._lose(picture, look)
             return
@@ -130,6 +128,13 @@ class RowFollower:
             self.refused.append((replace(self._held[0], image=None), "unmatched"))
             self._held = None
         self._accept(picture, look, motion)
+
+    def _far(self, motion: Motion) -> bool:
+        """True where a frame lies more than two candidates' spacings from the newest one."""
+        assert self._anchor is not None  # noqa: S101
+        origin, last = self._anchor.candidate, self.stretches[-1].last
+        x, y = origin.x_px + motion.dx_px - last.x_px, origin.y_px + motion.dy_px - last.y_px
+        return bool(overlap_of(x, y, self.shape) < 1 - 2 * SPACING)
 
     def _match(self, picture: Picture, look: Look) -> Motion | None:
         """Displacement from the anchor, or from the newest frame, which then is the anchor."""

@@ -28,23 +28,27 @@ class VideoIndex:
     """The packets of a video: time stamps in display order, key frames, damage.
 
     `pts` is empty where packets bear no usable (unique) time stamps; frames are then
-    counted from the start. `order` holds the time stamps in decoding order, `corrupt_pts`
-    those of incomplete packets. `problems` says, in words, what the file lacks.
+    counted from the start. `numbers` gives each time stamp its frame's number: its rank, or,
+    in an even sequence with gaps, its place in the sequence, so that a missing packet does
+    not shift the rest. `recorded` is the number of frames, missing ones included. `order`
+    holds the time stamps in decoding order, `corrupt_pts` those of incomplete packets.
+    `problems` says, in words, what the file lacks.
     """
 
     pts: tuple[int, ...]
+    numbers: tuple[int, ...]
     order: tuple[int, ...]
     key_pts: tuple[int, ...]
     corrupt_pts: frozenset[int]
-    packets: int
+    recorded: int
     problems: tuple[str, ...] = ()
 
     def number(self, pts: int | None) -> int | None:
-        """Rank of a time stamp in display order; None where it is not in the index."""
+        """The number of the frame at a time stamp; None where it is not in the index."""
         if pts is None or not self.pts:
             return None
         at = bisect.bisect_left(self.pts, pts)
-        return at if at < len(self.pts) and self.pts[at] == pts else None
+        return self.numbers[at] if at < len(self.pts) and self.pts[at] == pts else None
 
     def dependants(self, pts: int | None) -> frozenset[int]:
         """Time stamps of the packets that may refer to the one at `pts`.
@@ -140,36 +144,54 @@ def index_video(path: str | Path) -> VideoIndex:
         order = tuple(pts for pts, _, _ in entries if pts is not None)
         usable = len(order) == len(entries) and len(set(order)) == len(order)
         pts = tuple(sorted(order)) if usable else ()
+        numbers = _numbers(pts)
         problems += _shortfall(container, stream, len(entries), pts)
+    missing = numbers[-1] + 1 - len(pts) if pts else 0
+    if missing:
+        problems.append(f"its time stamps leave gaps where {missing} frames are missing")
     return VideoIndex(
         pts=pts,
+        numbers=numbers,
         order=order if usable else (),
         key_pts=tuple(sorted(p for p, key, _ in entries if key and p is not None)),
         corrupt_pts=frozenset(p for p, _, corrupt in entries if corrupt and p is not None),
-        packets=len(entries),
+        recorded=len(entries) + missing,
         problems=tuple(problems),
     )
 
 
+def _numbers(pts: tuple[int, ...]) -> tuple[int, ...]:
+    """The number of each of the sorted time stamps: place in an even sequence, else rank."""
+    ranks = tuple(range(len(pts)))
+    if len(pts) < 5:
+        return ranks
+    stamps = np.asarray(pts, np.float64) - pts[0]
+    step = float(np.median(np.diff(stamps)))
+    counts = np.rint(np.diff(stamps) / step)
+    if (counts < 1).any():
+        return ranks
+    places = np.concatenate(([0.0], np.cumsum(counts)))
+    step = stamps[-1] / places[-1]  # the mean: the median of rounded stamps would drift
+    missing = places[-1] + 1 - len(pts)
+    even = bool((np.abs(stamps / step - places) < 0.3).all())
+    # With variable frame rate a gap is no loss.
+    if not even or missing > 0.2 * len(pts):
+        return ranks
+    return tuple(int(place) for place in places)
+
+
 def _shortfall(container: Any, stream: Any, packets: int, pts: tuple[int, ...]) -> list[str]:
-    """What the file announces and does not hold, and gaps in an even sequence of frames."""
-    problems = []
+    """What the file's header announces and the file does not hold."""
     announced = int(stream.frames or 0)
     if announced > packets:
-        problems.append(f"its header announces {announced} frames, {packets} are there")
-    if len(pts) < 2:
-        return problems
-    steps = np.diff(np.asarray(pts, np.float64))
-    step = float(np.median(steps))
-    covered_s = float((pts[-1] + step) * stream.time_base)
-    lasting_s = container.duration / 1e6 if container.duration else 0.0
-    if announced <= packets and lasting_s > covered_s * 1.02 + 1.5 * float(step * stream.time_base):
-        problems.append(f"its header announces {lasting_s:.1f} s, {covered_s:.1f} s are there")
-    even = np.count_nonzero(np.abs(steps - step) <= 0.25 * step) >= 0.8 * len(steps)
-    missing = int(np.rint(steps[steps > 1.5 * step] / step - 1).sum()) if even else 0
-    if missing:
-        problems.append(f"its time stamps leave gaps where {missing} frames are missing")
-    return problems
+        return [f"its header announces {announced} frames, {packets} are there"]
+    if len(pts) < 2 or not container.duration:
+        return []
+    step_s = float(np.median(np.diff(np.asarray(pts, np.float64))) * float(stream.time_base))
+    covered_s, lasting_s = float(pts[-1] * stream.time_base) + step_s, container.duration / 1e6
+    if lasting_s > covered_s * 1.02 + 1.5 * step_s:
+        return [f"its header announces {lasting_s:.1f} s, {covered_s:.1f} s are there"]
+    return []
 
 
 def decode_video(path: str | Path, index: VideoIndex) -> Iterator[Picture]:
@@ -197,7 +219,7 @@ def decode_video(path: str | Path, index: VideoIndex) -> Iterator[Picture]:
             expected = number + 1
             yield reader.picture(frame, number, damaged=frame.pts in tainted)
             tainted.discard(frame.pts)
-        for lost in range(expected, index.packets):
+        for lost in range(expected, index.recorded):
             yield _lost(index, lost, stream.time_base)
 
 
@@ -313,6 +335,8 @@ def _grey_format(video_format: Any) -> str:
 
 
 def _lost(index: VideoIndex, number: int, time_base: Any) -> Picture:
-    pts = index.pts[number] if number < len(index.pts) else None
+    at = bisect.bisect_left(index.numbers, number)
+    known = at < len(index.numbers) and index.numbers[at] == number
+    pts = index.pts[at] if known else None
     time_s = float(pts * time_base) if pts is not None else float("nan")
     return Picture(number, pts, time_s, None, "lost")

@@ -15,7 +15,10 @@ from cemi_dask.analyse.plateaus import PLATEAU_PX, Plateau, find_plateaus
 NAN = float("nan")
 BLOCK_PX = 64
 MIN_PLATEAU_PX = 300  # pooled from as far away as it takes, up to the whole mosaic
-MAX_CELL_PX = 2000  # a cell counts no more than this, or one large dendrite would decide
+# Plateau pixels at which a cell has half its full weight: few without noise, where cells differ
+# by the brightness of their grains only; many where chance makes plateaus of noise.
+HALF_WEIGHT_PX = 50.0
+NOISE_SHARE = 0.03
 EMPTY_MARGIN = 0.06  # share of the contrast below the dark phase at which a flat patch is empty
 
 
@@ -66,7 +69,7 @@ class BccFraction(Analyser):
     estimator: Literal["level_balance", "label"] = "level_balance"
     dark: bool = Field(default=True, description="Whether BCC is the dark phase.")
     pool_px: float = Field(
-        default=2048.0, gt=0, description="Distance over which cells share their levels, px."
+        default=4096.0, gt=0, description="Distance over which cells share their levels, px."
     )
 
     def __call__(self, view: CellView) -> Measured:
@@ -117,7 +120,7 @@ class BccFraction(Analyser):
         size = _plateau_size(cells)
         own = cells[f"_{side}{size}_level"].to_numpy(float)
         count = cells[f"_{side}{size}_count"].fillna(0).to_numpy(float)
-        count = np.minimum(count, MAX_CELL_PX)
+        weights = count / (count + _half_weight(cells, size))
         level, error = np.full(len(cells), NAN), np.full(len(cells), NAN)
         has = count > 0
         if not has.any():
@@ -125,7 +128,7 @@ class BccFraction(Analyser):
         x, y = cells["x_px"].to_numpy(float), cells["y_px"].to_numpy(float)
         for k in range(len(cells)):
             away = np.hypot(x[has] - x[k], y[has] - y[k])
-            weight = count[has] * np.exp(
+            weight = weights[has] * np.exp(
                 -0.5 * (away / _reach(away, count[has], self.pool_px)) ** 2
             )
             level[k], error[k] = _robust_mean(own[has], weight)
@@ -143,6 +146,13 @@ def _plateau_size(cells: pd.DataFrame) -> int:
         if total >= MIN_PLATEAU_PX:
             return size
     return PLATEAU_PX[-1]
+
+
+def _half_weight(cells: pd.DataFrame, size: int) -> float:
+    """Number of plateau pixels at which a cell counts half."""
+    contrast = float((cells[f"_bright{size}_level"] - cells[f"_dark{size}_level"]).median())
+    noise = float(cells["_noise"].median()) / (NOISE_SHARE * contrast)
+    return HALF_WEIGHT_PX * (1.0 + noise * noise)
 
 
 def _reach(away: npt.NDArray[np.float64], count: npt.NDArray[np.float64], pool_px: float) -> float:

@@ -21,7 +21,7 @@ PLATEAU_PX = (5, 3)  # in order of preference
 FLAT_PX = 25  # what is dark and flat over this many pixels is no eutectic
 # Fourth differences along both axes: passes what is finer than lamellae, that is, noise.
 FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
-SHARE_OF_CONTRAST = 0.02  # how much unevenness a plateau may have besides noise
+SHARE_OF_CONTRAST = 0.01  # how much unevenness a plateau may have besides noise
 # A window of a plateau whose noise happens to be small is taken; one of blurred lamellae
 # whose signal the noise happens to hide is much rarer.
 NOISE_FACTOR = {3: 0.9, 5: 0.9, FLAT_PX: 1.1}

@@ -35,7 +35,7 @@ def segment(
     if lazy.ndim != 2:
         raise InputError(f"A mosaic has two dimensions (y, x); this array's shape is {lazy.shape}.")
     labeller = resolve(method).at_scale(pixel_um)
-    name = f"segment-shard-{tokenize(lazy.name, labeller)}"
+    name = f"segment-shard-{tokenize(lazy.name, labeller.model_dump(mode='json'))}"
     (rows, cols), image = lazy.chunks, Box(0, 0, *lazy.shape)
     tops, lefts = np.cumsum((0, *rows)), np.cumsum((0, *cols))
     tasks: list[Any] = []

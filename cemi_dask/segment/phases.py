@@ -62,7 +62,7 @@ class Level(PhaseMethod):
     """Pixels below (or above) one grey level; `otsu_level` finds a level for a mosaic."""
 
     method: Literal["level"] = "level"
-    level: float = Field(description="Grey level between the two phases.")
+    level: float = Field(default=128.0, description="Grey level between the two phases.")
     dark: bool = Field(default=True, description="Whether BCC is the dark phase.")
 
     def __call__(self, grey: npt.NDArray[Any]) -> Labels:
@@ -97,11 +97,13 @@ def otsu_level(mosaic: da.Array) -> float:
     Reads the whole mosaic once. Otsu 1979, A threshold selection method from gray-level
     histograms, IEEE Trans. SMC 9(1). Raises InputError where fewer than two grey levels occur.
     """
-    low, high, bins = 1.0, float(np.iinfo(mosaic.dtype).max) + 1, 0
     if mosaic.dtype.kind == "f":
         low, high = (float(v) for v in da.compute(da.nanmin(mosaic), da.nanmax(mosaic)))
         high, bins = float(np.nextafter(high, np.inf)), 1024
-    counts, edges = da.histogram(mosaic, bins=bins or int(high - low), range=(low, high))
+    else:
+        low, high = 1.0, float(np.iinfo(mosaic.dtype).max) + 1
+        bins = int(high - low)
+    counts, edges = da.histogram(mosaic, bins=bins, range=(low, high))
     n = np.asarray(counts.compute(), float)
     if np.count_nonzero(n) < 2:
         raise InputError("The mosaic holds fewer than two grey levels; no level parts them.")

@@ -25,6 +25,7 @@ from cemi_dask.register.refine import refine
 _MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot be matched
 _COARSE_VARIANCE_PX2 = 0.25  # of a peak that was not refined
 _LATTICE_SCORE = 0.5  # of a smoothed overlap; unrelated texture hardly reaches it
+_RIVAL = 0.75  # of the best significance: from there on a peak is worth refining
 _SIDE = 80  # percent of a frame's side beyond which an overlap is narrow
 _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half resolution
 
@@ -152,7 +153,7 @@ def _refined(
     fixed: Prepared, moving: Prepared, candidates: list[Candidate], options: RegisterOptions
 ) -> list[Candidate]:
     """The candidates, those that rival the best one refined, best first."""
-    rival = 0.6 * candidates[0].significance
+    rival = _RIVAL * candidates[0].significance
     out: list[Candidate] = []
     for c in candidates:
         fine = None

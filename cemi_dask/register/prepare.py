@@ -90,7 +90,9 @@ class Prepared:
         """
         detail, s = self.detail, 1.5
         kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-        noise = float(np.median(np.abs(cv2.filter2D(detail, cv2.CV_32F, kernel)))) / 0.6745 / 6
+        # Every third pixel of every third row is plenty for a median.
+        bends = np.abs(cv2.filter2D(detail, cv2.CV_32F, kernel)[::3, ::3])
+        noise = float(np.median(bends)) / 0.6745 / 6
         variance = float(np.var(cv2.GaussianBlur(detail, (0, 0), s)))
         share = max(noise**2, 1e-6) / (4 * np.pi * s**2)
         return float(np.sqrt(max(0.0, variance - share) / share))

@@ -42,79 +42,104 @@ def refine(
     """
     position = np.array(start, float)
     score, covariance = 0.0, np.eye(2)
+    seen: _Overlap | None = None
     for step in range(steps):
-        state = _evaluate(fixed, moving, position)
-        if state is None:
+        whole = np.round(position).astype(int)
+        if seen is None or seen.whole != (whole[0], whole[1]):
+            seen = _overlap(fixed, (int(whole[0]), int(whole[1])))
+        state = _evaluate(seen, moving, position) if seen else None
+        if seen is None or state is None:
             return None
-        score, delta, residual, box = state
+        score, delta, residual = state
         position = position - delta
         if np.abs(position - start).max() > _CAPTURE_PX:
             return None
         if np.abs(delta).max() < 2e-3 or step == steps - 1:
-            covariance = _covariance(fixed, residual, box, score, delta)
+            covariance = _covariance(seen, residual, score, delta)
             break
     return Refined(float(position[0]), float(position[1]), score, covariance)
 
 
-def _evaluate(
-    fixed: Prepared, moving: Prepared, position: Matrix
-) -> tuple[float, Matrix, Image, Box] | None:
-    """Score, Gauss-Newton step, residual (y, x) and overlap box at a displacement."""
-    sigma = fixed.smooth_px
-    reach = reach_px(sigma)
-    whole = np.round(position).astype(int)
-    box, box_m = overlap_boxes(fixed.shape, int(whole[0]), int(whole[1]), inset_px=reach)
+@dataclass(frozen=True)
+class _Overlap:
+    """The fixed frame's side of the overlap at a whole-px displacement, and its sums.
+
+    `gradients` (2, 2) is the sum of products of the derivatives, noise included.
+    """
+
+    whole: tuple[int, int]
+    moving_box: Box
+    value: Image
+    along: tuple[Image, Image]
+    mean: float
+    variance: float
+    gradients: Matrix
+    smooth_px: float
+
+    def curvature(self, score: float) -> Matrix:
+        """Sum of products (2, 2) of the gradients of the structure alone.
+
+        The noise adds var_noise / (2 s^2) to each squared gradient after smoothing by s;
+        its variance is the part (1 - score) of the whole. At least a tenth is kept.
+        """
+        noise = max(0.0, 1 - score) * self.variance * self.value.size / (2 * self.smooth_px**2)
+        values, vectors = np.linalg.eigh(self.gradients)
+        kept = np.maximum(values - noise, 0.1 * values)
+        kept = np.maximum(kept, 1e-9 * max(kept.max(), 1e-9))
+        return np.asarray((vectors * kept) @ vectors.T)
+
+
+def _overlap(fixed: Prepared, whole: tuple[int, int]) -> _Overlap | None:
+    """The overlap at a displacement, None where it is too small or flat."""
+    box, moving_box = overlap_boxes(fixed.shape, *whole, inset_px=reach_px(fixed.smooth_px))
     if min(box.shape) < 16:
         return None
-    value = fixed.gradients.value[box.slices]
-    rest = position - whole
-    source = moving.detail[box_m.expand(reach).slices]
+    part = fixed.gradients
+    value, gx, gy = (v[box.slices] for v in (part.value, part.along_x, part.along_y))
+    mean = float(value.mean(dtype=np.float64))
+    variance = row_dot(value, value) / value.size - mean**2
+    if variance <= 1e-9:
+        return None
+    cross = row_dot(gx, gy)
+    gradients = np.array([[row_dot(gx, gx), cross], [cross, row_dot(gy, gy)]])
+    return _Overlap(whole, moving_box, value, (gx, gy), mean, variance, gradients, fixed.smooth_px)
+
+
+def _evaluate(
+    seen: _Overlap, moving: Prepared, position: Matrix
+) -> tuple[float, Matrix, Image] | None:
+    """Score, Gauss-Newton step and residual (y, x) at a displacement, None where flat."""
+    sigma, reach = seen.smooth_px, reach_px(seen.smooth_px)
+    rest = position - seen.whole
+    source = moving.detail[seen.moving_box.expand(reach).slices]
     resampled = separable(
         source, gaussian_kernel(sigma, float(rest[0])), gaussian_kernel(sigma, float(rest[1]))
     )[reach:-reach, reach:-reach]
-    n = value.size
-    mean_f, mean_m = value.mean(dtype=np.float64), resampled.mean(dtype=np.float64)
-    var_f = row_dot(value, value) / n - mean_f**2
-    var_m = row_dot(resampled, resampled) / n - mean_m**2
-    if var_f <= 1e-9 or var_m <= 1e-9:
+    n = resampled.size
+    mean = float(resampled.mean(dtype=np.float64))
+    variance = row_dot(resampled, resampled) / n - mean**2
+    if variance <= 1e-9:
         return None
-    score = float((row_dot(value, resampled) / n - mean_f * mean_m) / np.sqrt(var_f * var_m))
-    gain = np.float32(np.sqrt(var_f / var_m))
-    residual = value - gain * resampled
-    residual -= np.float32(mean_f - float(gain) * mean_m)
-    gx, gy = fixed.gradients.along_x[box.slices], fixed.gradients.along_y[box.slices]
-    force = np.array([row_dot(gx, residual), row_dot(gy, residual)])
-    delta = np.linalg.solve(_curvature(fixed, box, score), force)
-    return score, np.clip(delta, -1, 1), residual, box
+    both = row_dot(seen.value, resampled) / n - seen.mean * mean
+    score = float(both / np.sqrt(seen.variance * variance))
+    gain = float(np.sqrt(seen.variance / variance))
+    residual = seen.value - np.float32(gain) * resampled
+    residual -= np.float32(seen.mean - gain * mean)
+    force = np.array([row_dot(g, residual) for g in seen.along])
+    delta = np.linalg.solve(seen.curvature(score), force)
+    return score, np.clip(delta, -1, 1), residual
 
 
-def _curvature(fixed: Prepared, box: Box, score: float) -> Matrix:
-    """Sum of squared gradients (2, 2) of the structure alone.
-
-    The noise adds to each squared gradient var_noise / (2 s^2) after smoothing by s; its
-    variance is the part (1 - score) of the whole. At least a tenth is kept.
-    """
-    part = fixed.gradients
-    gx, gy = part.along_x[box.slices], part.along_y[box.slices]
-    xx, xy, yy = row_dot(gx, gx), row_dot(gx, gy), row_dot(gy, gy)
-    value = part.value[box.slices]
-    noise = max(0.0, 1 - score) * row_dot(value, value) / (2 * fixed.smooth_px**2)
-    values, vectors = np.linalg.eigh(np.array([[xx, xy], [xy, yy]]))
-    kept = np.maximum(values - noise, 0.1 * values)
-    kept = np.maximum(kept, 1e-9 * max(kept.max(), 1e-9))
-    return np.asarray((vectors * kept) @ vectors.T)
-
-
-def _covariance(fixed: Prepared, residual: Image, box: Box, score: float, delta: Matrix) -> Matrix:
+def _covariance(seen: _Overlap, residual: Image, score: float, delta: Matrix) -> Matrix:
     """Covariance (2, 2) in px^2 of the displacement: H^-1 S H^-1.
 
     S, the variance of the force, is seen from how the forces of parts of the overlap
     scatter: that counts correlated noise and local distortion as they are.
     """
-    gx = fixed.gradients.along_x[box.slices]
-    gy = fixed.gradients.along_y[box.slices]
+    gx, gy = seen.along
     left = residual - np.float32(delta[0]) * gx - np.float32(delta[1]) * gy
-    blocks = (min(_BLOCKS, box.shape[1] // 8), min(_BLOCKS, box.shape[0] // 8))
+    height, width = left.shape
+    blocks = (min(_BLOCKS, width // 8), min(_BLOCKS, height // 8))
     area = left.size / (blocks[0] * blocks[1])
     forces = np.stack(
         [
@@ -122,7 +147,5 @@ def _covariance(fixed: Prepared, residual: Image, box: Box, score: float, delta:
             for g in (gx, gy)
         ]
     )
-    count = forces.shape[1]
-    scatter = np.cov(forces) * count if count > 2 else np.eye(2) * np.inf
-    inverse = np.linalg.inv(_curvature(fixed, box, score))
-    return np.asarray(inverse @ scatter @ inverse)
+    inverse = np.linalg.inv(seen.curvature(score))
+    return np.asarray(inverse @ (np.cov(forces) * forces.shape[1]) @ inverse)

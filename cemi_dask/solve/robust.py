@@ -41,7 +41,7 @@ def judge(links: Links, place: Floats, options: SolveOptions) -> Choice:
         misses[:, 1:] = np.inf
     nearest = misses.argmin(axis=1).astype(np.int64)
     miss = misses[np.arange(m), nearest]
-    scale = _usual_miss(miss[links.sure])
+    scale = _usual_miss(links, miss)
     own = np.sqrt(np.linalg.eigvalsh(links.chosen(nearest)[1])[:, 1])
     base = max(options.outlier_px, options.outlier_sigmas * scale)
     # A link may be unsure of itself along lamellae, but not without end.
@@ -50,9 +50,17 @@ def judge(links: Links, place: Floats, options: SolveOptions) -> Choice:
     return Choice(np.where(accepted, nearest, 0), accepted, scale)
 
 
-def _usual_miss(miss: Floats) -> float:
-    finite = miss[np.isfinite(miss)]
-    return 1.4826 * float(np.median(finite)) if len(finite) else 0.0
+def _usual_miss(links: Links, miss: Floats) -> float:
+    """Robust standard deviation px of the misses (m) of sure links.
+
+    Where frames are distorted, loops of few links may close by chance, or put all of the
+    distortion on one link: what the links state of themselves is the least.
+    """
+    sure = links.sure & np.isfinite(miss)
+    if not sure.any():
+        return 0.0
+    stated = np.sqrt(np.einsum("maa->m", links.covariance[sure, 0]) / 2)
+    return max(1.4826 * float(np.median(miss[sure])), float(np.median(stated)))
 
 
 def start_positions(links: Links, priors: Priors) -> Floats:
@@ -113,7 +121,9 @@ def robust_positions(links: Links, priors: Priors, options: SolveOptions) -> Flo
         penalty = max(5 * width, _SWAP_PX * options.outlier_px)
         peak = (misses**2 + (penalty * behind) ** 2).argmin(axis=1)
         miss = misses[rows, peak]
-        least = max(options.outlier_px, 3 * _usual_miss(miss[links.sure[live]]))
+        every = np.full(len(links), np.nan)
+        every[live] = miss
+        least = max(options.outlier_px, 3 * _usual_miss(links, every))
         weight = trust * (width**2 / (width**2 + miss**2)) ** 2
         floor = np.eye(2) * max(options.floor_px, width / 10) ** 2
         information = np.linalg.inv(covariance[rows, peak] + floor) * weight[:, None, None]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cemi_dask import __version__
@@ -76,7 +77,7 @@ def plan(config: ConfigFile, out: Out = None, cluster: ClusterName = None) -> No
     made = make_plan(config, out=out, cluster=cluster)
     table = Table("stage", "items", "finished", "writes", "memory per worker", title=str(made.out))
     for row in made.rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for note in made.notes:
         print(note)
@@ -91,7 +92,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     noise: Annotated[float, typer.Option(min=0, help="noise sigma, grey levels of 255")] = 25.0,
     tiles: Annotated[bool, typer.Option("--tiles", help="TIFF tiles instead of videos")] = False,
-    codec: Annotated[str, typer.Option(help="ffv1, mjpeg or mpeg4")] = "ffv1",
+    codec: Annotated[str, typer.Option(help="ffv1, mjpeg, h264 or mpeg4")] = "ffv1",
     frame_size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "1024x690",
     blank: Annotated[float, typer.Option(min=0, max=1, help="fraction of blank frames")] = 0.0,
     cluster: ClusterName = None,
@@ -157,7 +158,7 @@ def stitch(
 def denoise(
     source: Annotated[str, typer.Argument(help="picture, video or folder", metavar="IN")],
     target: Annotated[Path, typer.Argument(help="picture or folder", metavar="OUT")],
-    method: Annotated[str, typer.Option(help="denoising method")] = "dct",
+    method: Annotated[str, typer.Option(help="denoising method")] = "fourier",
     cluster: ClusterName = None,
 ) -> None:
     """Denoise a picture into a picture, or a video or folder into a folder of TIFFs."""
@@ -206,7 +207,7 @@ def status(out: Annotated[Path, typer.Argument(help="run folder")]) -> None:
         "stage", "state", "items finished", "wall s", title=f"{state.name}: {state.state}"
     )
     for row in state.rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for note in state.notes:
         print(note)
@@ -237,7 +238,7 @@ def doctor() -> None:
 
     table = Table("what", "state", "detail", title=f"cemi_dask {__version__}")
     for row in examine():
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
 
 

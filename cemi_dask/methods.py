@@ -25,6 +25,11 @@ class Method(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __dask_tokenize__(self) -> tuple[str, dict[str, Any]]:
+        # Not pydantic's own state: it remembers which fields were given, and equal methods
+        # would get different task names.
+        return type(self).__qualname__, self.model_dump(mode="json")
+
     @property
     def halo_px(self) -> int:
         """How many pixels around a block the method must see for the block to be exact."""

@@ -13,7 +13,7 @@ from distributed import Client
 
 from cemi_dask.pipeline.config import RunConfig
 from cemi_dask.pipeline.execute import LedgerCompute
-from cemi_dask.pipeline.ledger import Ledger, StageLedger, digest_of
+from cemi_dask.pipeline.ledger import Ledger, StageLedger
 from cemi_dask.pipeline.progress import Progress
 
 
@@ -94,9 +94,9 @@ class Context:
     client: Client
     ledger: Ledger
     progress: Progress
+    digests: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     records: dict[str, StageRecord] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def warn(self, text: str) -> None:
@@ -105,13 +105,9 @@ class Context:
             self.warnings.append(text)
 
     @contextmanager
-    def stage(
-        self, name: str, *, parameters: Any, inputs: Any = None, upstream: tuple[str, ...] = ()
-    ) -> Iterator[StageScope]:
-        """Run one stage under the digest of its parameters, inputs and upstream stages."""
-        digest = digest_of(name, parameters, inputs, [self.digests[stage] for stage in upstream])
-        self.digests[name] = digest
-        ledger = self.ledger.stage(name, digest)
+    def stage(self, name: str) -> Iterator[StageScope]:
+        """Run one stage under its digest; what it did is recorded when it ends well."""
+        ledger = self.ledger.stage(name, self.digests[name])
         self.progress.stage(name)
         begun = time.perf_counter(), time.process_time()
         compute = LedgerCompute(self.client, ledger, self.progress)

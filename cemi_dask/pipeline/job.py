@@ -17,7 +17,7 @@ from typing import Any
 from dask.utils import format_bytes
 from distributed import Client, performance_report
 
-from cemi_dask import __version__
+from cemi_dask import __version__, frames
 from cemi_dask.errors import ConfigError
 from cemi_dask.pipeline.cluster import (
     AddressOptions,
@@ -29,6 +29,7 @@ from cemi_dask.pipeline.cluster import (
 )
 from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
 from cemi_dask.pipeline.context import Context, RunFolder
+from cemi_dask.pipeline.digests import run_digests
 from cemi_dask.pipeline.ledger import Ledger
 from cemi_dask.pipeline.progress import Progress, choose_progress
 from cemi_dask.pipeline.stages import walk
@@ -82,7 +83,10 @@ def run(
     checked = config if isinstance(config, RunConfig) else load_config(config)
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
-    with open_context(checked, base, folder, options, fresh=fresh, progress=progress) as context:
+    digests = run_digests(checked, base, frames.find_sources(checked.input, base))
+    if fresh:
+        clear(folder)
+    with open_context(checked, base, folder, options, digests, progress) as context:
         return Job(context, walk).work(until)
 
 
@@ -92,18 +96,15 @@ def open_context(
     base: Path,
     folder: RunFolder,
     cluster: LocalOptions | AddressOptions,
-    *,
-    fresh: bool = False,
+    digests: dict[str, str],
     progress: Progress | None = None,
 ) -> Iterator[Context]:
     """A locked run folder, a connected client, and progress on the terminal."""
     ledger = Ledger(folder.ledger)
-    if fresh:
-        clear(folder)
     bars = nullcontext(progress) if progress is not None else choose_progress()
     with ledger.locked(), bars as shown, open_client(cluster) as client:
         remove_partial_files(folder.path)
-        yield Context(config, base, folder, client, ledger, shown)
+        yield Context(config, base, folder, client, ledger, shown, digests)
 
 
 def out_folder(config: RunConfig, base: Path, out: str | Path | None) -> Path:

@@ -10,19 +10,24 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dask.utils import format_bytes
 
-from cemi_dask import blend, frames
+from cemi_dask import frames
 from cemi_dask.errors import ResourceError
+from cemi_dask.frames.video import index_video
 from cemi_dask.pipeline.cluster import AddressOptions, LocalOptions, parse_cluster
-from cemi_dask.pipeline.config import RunConfig, load_config
+from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
 from cemi_dask.pipeline.context import RunFolder
+from cemi_dask.pipeline.digests import run_digests
 from cemi_dask.pipeline.job import out_folder
 from cemi_dask.pipeline.ledger import read_lines
 
 # Resident bytes of a worker that has imported everything and done nothing (measured).
-WORKER_BASE = 350 << 20
+WORKER_BASE = 300 << 20
+# Accumulated grey levels and weights of a shard, their quotient and the grey levels written.
+RENDER_BYTES_PER_PX = 13
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Plan:
     out: Path
     demands: tuple[Demand, ...]
     notes: tuple[str, ...]
+    exact: bool
     memory_limit: int | None
     disk_free: int
 
@@ -70,7 +76,7 @@ class Plan:
                 "workers, or make mosaic.shard_px smaller."
             )
         writes = sum(demand.writes for demand in self.demands if demand.finished < demand.items)
-        if writes > self.disk_free:
+        if self.exact and writes > self.disk_free:
             raise ResourceError(
                 f"The run writes up to {format_bytes(writes)} to {self.out} and "
                 f"{format_bytes(self.disk_free)} are free there. Free space or give another --out."
@@ -90,37 +96,53 @@ def make_plan(
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
-    counts, exact = frame_counts(sources, folder)
-    shape = frames.frame_shape(sources)
-    demands = demands_of(checked, folder, sources=len(sources), frames=sum(counts), shape=shape)
+    digests = run_digests(checked, base, sources)
+    finished = {stage: finished_items(folder, stage, digests[stage]) for stage in STAGES}
+    counts, exact = frame_counts(sources, finished["frames"])
+    shape = sources[0].crop.shape(sources[0].shape or (0, 0))
+    wanted = work(checked, sources=len(sources), frames=sum(counts), shape=shape)
+    demands = tuple(
+        Demand(stage, max(items, len(finished[stage])), len(finished[stage]), writes, memory)
+        for stage, items, writes, memory in wanted
+    )
     recorded = sum(counts)
     words = "frames were taken" if exact else "frames at most (videos: as many as were recorded)"
     notes = [
         f"{len(sources)} sources, {recorded} {words}, {shape[1]} x {shape[0]} px.",
         *(note for source in sources for note in source.notes),
     ]
-    return Plan(folder.path, demands, tuple(notes), memory_limit(options), disk_free(folder.path))
+    return Plan(
+        folder.path, demands, tuple(notes), exact, memory_limit(options), disk_free(folder.path)
+    )
 
 
-def frame_counts(sources: list[frames.Source], folder: RunFolder) -> tuple[list[int], bool]:
+def finished_items(folder: RunFolder, stage: str, digest: str) -> dict[str, Any]:
+    """Results of the items that a run would not do again: those under the same digest."""
+    lines, _ = read_lines(folder.ledger / f"{stage}.jsonl")
+    if not lines or lines[0].get("digest") != digest:
+        return {}
+    return {line["item"]: line["result"] for line in lines if "item" in line}
+
+
+def frame_counts(sources: list[frames.Source], scans: dict[str, Any]) -> tuple[list[int], bool]:
     """(frames of each source, whether all are known exactly from an earlier scan)."""
-    lines, _ = read_lines(folder.ledger / "frames.jsonl")
-    scans = {line["item"]: line["result"] for line in lines if "item" in line}
     counts, exact = [], True
     for source in sources:
         scan = scans.get(f"read-frames/{source.key}")
         if scan is not None:
-            counts.append(frames.taken_count(scan))
+            counts.append(sum(record["taken"] for record in scan["records"]))
+        elif source.kind == "tiles":
+            counts.append(len(source.files))
         else:
-            counts.append(frames.recorded_count(source))
-            exact = exact and source.kind == "tiles"
+            counts.append(len(index_video(source.files[0]).pts))
+            exact = False
     return counts, exact
 
 
-def demands_of(
-    config: RunConfig, folder: RunFolder, *, sources: int, frames: int, shape: tuple[int, int]
-) -> tuple[Demand, ...]:
-    """What each stage asks for, from numbers of frames and pixels alone."""
+def work(
+    config: RunConfig, *, sources: int, frames: int, shape: tuple[int, int]
+) -> list[tuple[str, int, int, int]]:
+    """(stage, items, bytes written, bytes a worker needs), from numbers of frames and pixels."""
     frame = shape[0] * shape[1]
     overlap = 0.5 * (config.frames.overlap_min + config.frames.overlap_max)
     mosaic = math.ceil(frames * frame * (1 - overlap)) if frames > 1 else frame
@@ -134,19 +156,16 @@ def demands_of(
         ("register", math.ceil(frames * 3 / 8), 0, 120 * frame),
         ("solve", 0, 0, 0),
         ("denoise", blocks if config.denoise else 0, frames * frame, 80 * frame),
-        ("blend", shards, mosaic, blend.RENDER_BYTES_PER_PX * shard + touched * frame),
+        ("blend", shards, mosaic, RENDER_BYTES_PER_PX * shard + touched * frame),
         ("pyramid", math.ceil(shards / 3), mosaic // 3, 6 * shard),
         ("segment", 2 * shards if config.segment else 0, mosaic // 4, 24 * shard),
         ("analyse", shards if config.analyse else 0, 0, 24 * shard),
         ("report", 0, 0, 0),
     ]
-    made = []
-    for stage, items, writes, memory in plain:
-        lines, _ = read_lines(folder.ledger / f"{stage}.jsonl")
-        finished = sum("item" in line for line in lines)
-        written = writes if items else 0
-        made.append(Demand(stage, max(items, finished), finished, written, WORKER_BASE + memory))
-    return tuple(made)
+    return [
+        (stage, items, writes if items else 0, WORKER_BASE + memory)
+        for stage, items, writes, memory in plain
+    ]
 
 
 def memory_limit(options: LocalOptions | AddressOptions) -> int | None:

@@ -37,7 +37,7 @@ def simulate_ingot(
     values: dict[str, Any] = {
         "name": out.resolve().name,
         "input": source,
-        "denoise": {"method": "dct"},
+        "denoise": {"method": "fourier"},
         "analyse": {
             "grid": {"cell_px": list(made.options.cell_px)},
             "hardness": {"file": made.hardness_csv.name},

@@ -16,10 +16,10 @@ from cemi_dask.frameset import plane
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
 from cemi_dask.pipeline.config import parse_config
 from cemi_dask.pipeline.context import Context, RunFolder
-from cemi_dask.pipeline.job import Job, RunResult, open_context
+from cemi_dask.pipeline.digests import analysis_digests
+from cemi_dask.pipeline.job import Job, RunResult, clear, open_context
 from cemi_dask.pipeline.stages import (
     analyse_stage,
-    file_identity,
     pyramid_stage,
     report_stage,
     segment_stage,
@@ -99,7 +99,10 @@ def analyse_mosaic(
             "of that run and run it again."
         )
     base = Path.cwd()
-    with open_context(config, base, folder, _cluster(cluster), fresh=fresh) as context:
+    digests = analysis_digests(config, base, source)
+    if fresh:
+        clear(folder)
+    with open_context(config, base, folder, _cluster(cluster), digests) as context:
         return Job(context, lambda context: walk_analysis(context, source.absolute())).work(
             "report"
         )
@@ -108,9 +111,8 @@ def analyse_mosaic(
 def walk_analysis(context: Context, source: Path) -> Iterator[str]:
     """The stages of `cemi analyse`: copy the picture, then segment, measure, report."""
     array, pixel_um = open_picture(source, context.config.input.pixel_um)
-    inputs = [file_identity(source), pixel_um]
     options = context.config.mosaic
-    with context.stage("blend", parameters=options.model_dump(mode="json"), inputs=inputs) as scope:
+    with context.stage("blend") as scope:
         shard_px = store.fit_shard(array.shape, options)
         store.write_mosaic(
             array.rechunk(shard_px),

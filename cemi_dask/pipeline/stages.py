@@ -11,21 +11,14 @@ import pandas as pd
 
 from cemi_dask import analyse, blend, denoise, frames, register, segment, solve, store
 from cemi_dask.compute import named_task
-from cemi_dask.errors import InputError
 from cemi_dask.frameset import Frames
 from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
 from cemi_dask.pipeline.context import Context
+from cemi_dask.pipeline.digests import hardness_file
 from cemi_dask.report import write_report
 
 DENOISE_BLOCK = 4  # frames per denoising item: about a second of work each
-
-
-def file_identity(path: str | Path) -> list[Any]:
-    """[name, size, modification time] that tell whether an input file has changed."""
-    path = Path(path)
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns]
 
 
 # ---------------------------------------------------------------- frames
@@ -42,10 +35,8 @@ def import_source(
 def frames_stage(context: Context) -> Frames:
     """Frames of all sources, copied once into the run's frame store."""
     config, folder = context.config, context.folder
-    sources = frames.find_sources(config.input, context.base)
-    parameters = [config.input.model_dump(mode="json"), config.frames.model_dump(mode="json")]
-    inputs = [file_identity(file) for source in sources for file in source.files]
-    with context.stage("frames", parameters=parameters, inputs=inputs) as scope:
+    with context.stage("frames") as scope:
+        sources = frames.find_sources(config.input, context.base)
         sources = frames.prepare(sources, config.input, context.base)
         items = {
             f"read-frames/{source.key}": named_task(
@@ -83,16 +74,14 @@ def frames_stage(context: Context) -> Frames:
 def register_stage(context: Context, raw: Frames) -> OverlapGraph:
     """The graph of measured displacements between the raw frames."""
     options = context.config.register_
-    with context.stage(
-        "register", parameters=options.model_dump(mode="json"), upstream=("frames",)
-    ) as scope:
+    with context.stage("register") as scope:
         return register.register(raw, options=options, compute=scope.compute)
 
 
 def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
     """The layout, with the tables of pairs and positions."""
     options = context.config.solve
-    with context.stage("solve", parameters=options.model_dump(mode="json"), upstream=("register",)):
+    with context.stage("solve"):
         layout = solve.solve(graph, options=options)
         pairs = solve.pairs_table(graph, layout)
         tables = context.folder.tables
@@ -114,8 +103,7 @@ def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
 def denoise_stage(context: Context, raw: Frames) -> Frames:
     """The denoised frames, stored beside the raw ones; the raw frames without a denoiser."""
     method = context.config.denoise
-    parameters = None if method is None else method.model_dump(mode="json")
-    with context.stage("denoise", parameters=parameters, upstream=("frames",)) as scope:
+    with context.stage("denoise") as scope:
         if method is None:
             return raw
         blocks = denoise.denoise(raw, method=method).delayed()
@@ -140,12 +128,7 @@ def denoise_stage(context: Context, raw: Frames) -> Frames:
 def blend_stage(context: Context, pictures: Frames, layout: Layout) -> store.Mosaic:
     """Level 0 of the mosaic."""
     config = context.config
-    parameters = [config.blend.model_dump(mode="json"), config.mosaic.model_dump(mode="json")]
-    with context.stage(
-        "blend",
-        parameters=[*parameters, pictures.pixel_um],
-        upstream=("frames", "solve", "denoise"),
-    ) as scope:
+    with context.stage("blend") as scope:
         shard_px = store.fit_shard(layout.shape, config.mosaic)
         array = blend.blend(pictures, layout, method=config.blend, shard_px=shard_px)
         return store.write_mosaic(
@@ -160,7 +143,7 @@ def blend_stage(context: Context, pictures: Frames, layout: Layout) -> store.Mos
 
 def pyramid_stage(context: Context) -> store.Mosaic:
     """The coarser levels of the mosaic."""
-    with context.stage("pyramid", parameters=None, upstream=("blend",)) as scope:
+    with context.stage("pyramid") as scope:
         return store.write_pyramid(context.folder.mosaic, compute=scope.compute)
 
 
@@ -170,9 +153,8 @@ def pyramid_stage(context: Context) -> store.Mosaic:
 def segment_stage(context: Context, mosaic: store.Mosaic) -> dict[str, da.Array]:
     """The label images beside the mosaic: {"lamellar": ..., "bcc": ...}."""
     options = context.config.segment
-    parameters = None if options is None else options.model_dump(mode="json")
     labels: dict[str, da.Array] = {}
-    with context.stage("segment", parameters=parameters, upstream=("blend",)) as scope:
+    with context.stage("segment") as scope:
         if options is None:
             return labels
         for name, method in (("lamellar", options.lamellar), ("bcc", options.bcc)):
@@ -194,18 +176,9 @@ def analyse_stage(
 ) -> pd.DataFrame | None:
     """The table of cells; also profile.csv and, with hardness data, correlation.csv."""
     options = context.config.analyse
-    if options is None:
-        return None
-    hardness = None if options.hardness is None else context.base / options.hardness.file
-    if hardness is not None and not hardness.is_file():
-        raise InputError(f"analyse.hardness.file: there is no file {hardness}.")
-    inputs = None if hardness is None else file_identity(hardness)
-    with context.stage(
-        "analyse",
-        parameters=options.model_dump(mode="json"),
-        inputs=inputs,
-        upstream=("segment",),
-    ) as scope:
+    with context.stage("analyse") as scope:
+        if options is None:
+            return None
         cells = analyse.analyse(
             mosaic.levels[0],
             labels,
@@ -218,7 +191,8 @@ def analyse_stage(
         write(cells, context.folder.tables, "cells")
         profile = analyse.profile(cells)
         write(profile, context.folder.tables, "profile")
-        if hardness is not None and options.hardness is not None:
+        if options.hardness is not None:
+            hardness = hardness_file(options, context.base)
             table = analyse.correlate(profile, hardness, options=options.hardness)
             write(table, context.folder.tables, "correlation")
     return cells
@@ -227,8 +201,7 @@ def analyse_stage(
 def report_stage(context: Context) -> Path:
     """Figures and report.html, made from the run folder alone."""
     options = context.config.report
-    upstream = tuple(stage for stage in context.digests if stage != "report")
-    with context.stage("report", parameters=options.model_dump(mode="json"), upstream=upstream):
+    with context.stage("report"):
         return write_report(context.folder.path, options=options)
 
 

@@ -1,0 +1,87 @@
+"""What each stage's result depends on, as one digest per stage, known before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cemi_dask.errors import InputError
+from cemi_dask.frames import Source
+from cemi_dask.pipeline.config import AnalyseSection, RunConfig
+from cemi_dask.pipeline.ledger import digest_of
+
+# stage: the stages whose results it reads.
+UPSTREAM: dict[str, tuple[str, ...]] = {
+    "frames": (),
+    "register": ("frames",),
+    "solve": ("register",),
+    "denoise": ("frames",),
+    "blend": ("solve", "denoise"),
+    "pyramid": ("blend",),
+    "segment": ("blend",),
+    "analyse": ("segment",),
+    "report": ("solve", "denoise", "pyramid", "analyse"),
+}
+
+
+def run_digests(config: RunConfig, base: Path, sources: Sequence[Source]) -> dict[str, str]:
+    """The digest of every stage: its options, the files it reads, the stages before it.
+
+    Files are told by name, size and modification time. Raises InputError for a file that
+    the config names and that is not there.
+    """
+    files = [file_identity(file) for source in sources for file in source.files]
+    if config.input.tiles.positions is not None:
+        files.append(file_identity(base / config.input.tiles.positions))
+    return _chain(config, base, {"frames": [plain(config.input), plain(config.frames), files]})
+
+
+def analysis_digests(config: RunConfig, base: Path, picture: Path) -> dict[str, str]:
+    """The digests of an analysis that starts from a finished mosaic or picture."""
+    return _chain(config, base, {"solve": file_identity(picture)})
+
+
+def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, str]:
+    options: dict[str, Any] = {
+        "register": plain(config.register_),
+        "solve": plain(config.solve),
+        "denoise": plain(config.denoise),
+        "blend": [plain(config.blend), plain(config.mosaic), config.input.pixel_um],
+        "segment": plain(config.segment),
+        "analyse": plain(config.analyse),
+        "report": plain(config.report),
+    }
+    if config.analyse is not None and config.analyse.hardness is not None:
+        inputs = {**inputs, "analyse": file_identity(hardness_file(config.analyse, base))}
+    digests: dict[str, str] = {}
+    for stage, upstream in UPSTREAM.items():
+        before = [digests[name] for name in upstream]
+        digests[stage] = digest_of(stage, options.get(stage), inputs.get(stage), before)
+    return digests
+
+
+def plain(options: BaseModel | None) -> Any:
+    """Options as JSON values; None where a stage is switched off."""
+    return None if options is None else options.model_dump(mode="json")
+
+
+def hardness_file(options: AnalyseSection, base: Path) -> Path:
+    """The path of the hardness CSV; the caller has made sure that the options name one."""
+    if options.hardness is None:
+        raise InputError("analyse.hardness is not set.")
+    return base / options.hardness.file
+
+
+def file_identity(path: str | Path) -> list[Any]:
+    """[name, size, modification time] that tell whether an input has changed."""
+    path = Path(path)
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(
+            f"Cannot read {path}, which the config names: {error.strerror}. Correct the path."
+        ) from error
+    return [path.name, status.st_size, status.st_mtime_ns]

@@ -137,14 +137,15 @@ class Job:
         self.walk = walk
         self.begun = time.perf_counter()
         self.started = now()
+        self.link: str | None = None
         self.memory = {"client": peak_rss_bytes()}
 
     def work(self, until: str) -> RunResult:
         """Run the stages up to `until` and write run.json after each one."""
         context = self.context
-        link = context.client.dashboard_link
-        if link:
-            context.progress.say(f"Dashboard: {link}")
+        self.link = dashboard_link(context.client)
+        if self.link:
+            context.progress.say(f"Dashboard: {self.link}")
         state = "running"
         try:
             with performance_report(filename=str(context.folder.path / "dask-report.html")):
@@ -186,7 +187,7 @@ class Job:
             "command": sys.argv,
             "versions": library_versions(),
             "machine": machine(context.client),
-            "dashboard": context.client.dashboard_link,
+            "dashboard": self.link,
             "pixel_um": config.input.pixel_um,
             **facts,
             "stages": {name: asdict(record) for name, record in context.records.items()},
@@ -204,6 +205,12 @@ class Job:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def dashboard_link(client: Client) -> str | None:
+    """Where the scheduler's dashboard is; None where it has none."""
+    services = client.scheduler_info(n_workers=0)["services"]
+    return client.dashboard_link if "dashboard" in services else None
 
 
 def library_versions() -> dict[str, str]:

@@ -19,10 +19,10 @@ SMALL: dict[str, Any] = {
     "frame_shape": (208, 320),
     "pitch_x_px": 178,
     "pitch_y_px": 131,
-    "row_offset_px": 15,
     "seed": 4,
     "noise_sigma": 12.0,
-    "specimen": {"colony_px": 90.0},
+    "specimen": {"kind": "eutectic", "colony_px": 90.0},
+    "microscope": {"row_start_px": 12.0, "row_pitch_px": 3.0, "row_drift_px": 2.0},
 }
 
 

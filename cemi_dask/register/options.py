@@ -11,7 +11,7 @@ class RegisterOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     whitening: float = Field(
-        default=0.6,
+        default=0.8,
         ge=0,
         le=1,
         description="Exponent of spectral whitening: 1 phase-only, 0 plain cross-correlation.",

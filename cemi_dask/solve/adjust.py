@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cemi_dask.solve.links import Flags, Floats, Ints, Links
 from cemi_dask.solve.options import SolveOptions
@@ -13,6 +15,7 @@ from cemi_dask.solve.robust import Choice, judge
 from cemi_dask.solve.system import factor, normal_matrix, right_side, solve_positions
 
 _HUBER = 2.0  # standard deviations up to which a miss counts quadratically
+_LEAST_SCALE = 0.5  # links may state too much about their errors, but not everything
 _SAMPLES = 400  # of the random solutions whose scatter gives sigma: 3.5 % precise
 _EXACT = 400  # frames up to which sigma is computed exactly
 
@@ -45,7 +48,7 @@ def adjust(links: Links, start: Floats, used: Flags, options: SolveOptions) -> A
         shift, covariance = (v[live] for v in links.chosen(choice.peak))
         base = _inverse(covariance, options)
         miss = _mahalanobis(place, ends, shift, base)
-        scale = _spread(miss, len(start))
+        scale = _spread(miss, scale, ends, len(start))
         weight = np.minimum(1.0, _HUBER * scale / np.maximum(miss, 1e-12))
         information = base * weight[:, None, None]
         moved = solve_positions(place, ends, shift, information)
@@ -62,7 +65,7 @@ def adjust(links: Links, start: Floats, used: Flags, options: SolveOptions) -> A
     if len(information) != len(live):  # the last verdict changed the set of links
         covariance = links.chosen(choice.peak)[1][live]
         information = _inverse(covariance, options)
-    sigma = max(0.5, scale) * standard_deviations(len(start), ends, information, component)
+    sigma = max(_LEAST_SCALE, scale) * standard_deviations(len(start), ends, information, component)
     return Adjustment(place, sigma, component, Choice(choice.peak, accepted, choice.scale_px))
 
 
@@ -76,16 +79,21 @@ def _mahalanobis(place: Floats, ends: tuple[Ints, Ints], shift: Floats, base: Fl
     return np.asarray(np.sqrt(np.einsum("ma,mab,mb->m", off, base, off)))
 
 
-def _spread(miss: Floats, n: int) -> float:
-    """Robust standard deviation of misses in units of their expected one.
+def _spread(miss: Floats, scale: float, ends: tuple[Ints, Ints], n: int) -> float:
+    """Standard deviation of misses in units of their expected one, by Huber's weights.
 
-    The median of the length of a 2-d normal vector is 1.177; positions fitted to the links
-    take part of the misses with them (degrees of freedom).
+    Positions fitted to the links take degrees of freedom: as many as frames, less one per
+    island. 0.922 is the part of a 2-d normal sum of squares that the weights keep. Without
+    redundant links the stated covariances are all there is: 1.
     """
-    if not len(miss):
+    touched = np.unique(np.concatenate(ends))
+    links = coo_array((np.ones(len(miss)), ends), shape=(n, n))
+    islands = connected_components(links, directed=False)[0] - (n - len(touched))
+    free = len(miss) - len(touched) + islands
+    if free <= 0:
         return 1.0
-    free = max(0.1, 1 - (n - 1) / len(miss))
-    return max(1e-3, float(np.median(miss)) / 1.177 / float(np.sqrt(free)))
+    weight = np.minimum(1.0, _HUBER * scale / np.maximum(miss, 1e-12))
+    return max(1e-3, float(np.sqrt((weight * miss**2).sum() / (2 * 0.922 * free))))
 
 
 def _confirmed(links: Links, accepted: Flags, n: int) -> Flags:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array, vstack
+from scipy.sparse import csr_array, eye_array, hstack, vstack
 from scipy.sparse.linalg import spsolve
 
 from cemi_dask.solve.links import Flags, Floats, Links
@@ -20,8 +20,9 @@ def solve_gain(
 
     Linear least squares over the accepted links: corrected means agree, and corrected
     standard deviations agree; gains are expected near 1 and offsets near 0, which keeps a
-    long row from running away on a small common bias (shading). Grey levels are scaled so
-    that the options mean levels of 255 whatever the pixel type.
+    long row from running away on a small common bias (shading). The mean gain is 1 and the
+    mean offset 0. Grey levels are scaled so that the options mean levels of 255 whatever the
+    pixel type.
     """
     live = [p for p, ok in zip(links.pairs, accepted, strict=True) if ok and p.grey is not None]
     if not options.gain or not live:
@@ -47,12 +48,16 @@ def solve_gain(
     normal = (design.T @ design + eye_array(2 * n)).tocsc()
     found = spsolve(normal, design.T @ target)
     gain = 1 + options.gain_sigma * found[:n]
-    return gain, options.offset_sigma * unit * found[n:]
+    offset = options.offset_sigma * unit * found[n:]
+    # Agreement alone would like all gains small: the mosaic keeps the frames' mean levels.
+    linked = np.unique(np.r_[i, j])
+    mean_gain, mean_offset = gain[linked].mean(), offset[linked].mean()
+    gain[linked] /= mean_gain
+    offset[linked] = (offset[linked] - mean_offset) / mean_gain
+    return gain, offset
 
 
 def _beside(left: csr_array, right: csr_array) -> csr_array:
-    from scipy.sparse import hstack
-
     return hstack([left, right], format="csr")
 
 

@@ -35,7 +35,7 @@ class SolveOptions(BaseModel):
     )
     gain: bool = Field(default=True, description="Solve a gain and an offset per frame.")
     gain_sigma: float = Field(
-        default=0.1, gt=0, description="How far a frame's gain is expected to be from 1."
+        default=0.05, gt=0, description="How far a frame's gain is expected to be from 1."
     )
     offset_sigma: float = Field(
         default=5.0, gt=0, description="How far a frame's offset is expected from 0, grey levels."

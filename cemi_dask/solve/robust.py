@@ -45,7 +45,7 @@ def judge(links: Links, place: Floats, options: SolveOptions) -> Choice:
     own = np.sqrt(np.linalg.eigvalsh(links.chosen(nearest)[1])[:, 1])
     base = max(options.outlier_px, options.outlier_sigmas * scale)
     # A link may be unsure of itself along lamellae, but not without end.
-    limit = np.clip(3 * own, base, 5 * base)
+    limit = np.clip(3 * own, base, 2 * base)
     accepted = links.usable & (miss <= limit)
     return Choice(np.where(accepted, nearest, 0), accepted, scale)
 

@@ -1,0 +1,150 @@
+"""The pair kernel: accuracy, honesty of its covariance, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cemi_dask.errors import InputError
+from cemi_dask.overlap import PairShift
+from cemi_dask.register import RegisterOptions, measure_pair
+from tests.register.specimens import record, texture
+
+SHAPE = (345, 512)
+
+
+def pair_at(shift: tuple[float, float], noise_sigma: float, seed: int = 0, **kind: float):
+    corners = [(60.0, 60.0), (60.0 + shift[0], 60.0 + shift[1])]
+    return record(
+        texture((520, 960), seed, **kind), corners, SHAPE, noise_sigma=noise_sigma, seed=seed
+    )
+
+
+@pytest.mark.parametrize(
+    ("noise_sigma", "limit_px"),
+    # Three to four stated standard deviations for this overlap and contrast.
+    [(5.0, 0.02), (25.0, 0.04), (60.0, 0.1)],
+)
+def test_known_displacements_are_found_with_and_without_expectation(noise_sigma, limit_px):
+    rng = np.random.default_rng(5)
+    for seed in range(4):
+        shift = (285 + rng.uniform(-12, 12), rng.uniform(-6, 6))
+        fixed, moving = pair_at(shift, noise_sigma, seed)
+        for expected in ((285.0, 0.0, 16.0), None):
+            found = measure_pair(fixed, moving, expected)
+            assert found.status == "ok"
+            best = found.peaks[0]
+            assert abs(best.dx_px - shift[0]) < limit_px
+            assert abs(best.dy_px - shift[1]) < limit_px
+
+
+def test_displacement_has_no_bias_at_any_subpixel_phase():
+    # A bias of 0.01 px a frame would be 2 px over a row of 217.
+    for phase in (0.1, 0.25, 0.5, 0.75):
+        errors = []
+        for seed in range(6):
+            fixed, moving = pair_at((285 + phase, phase - 0.5), 25.0, seed)
+            best = measure_pair(fixed, moving, (285.0, 0.0, 5.0)).peaks[0]
+            errors.append((best.dx_px - 285 - phase, best.dy_px - phase + 0.5))
+        # Each error scatters by 0.008 px, the mean of six by 0.0033 px.
+        assert np.abs(np.mean(errors, axis=0)).max() < 0.012
+
+
+def test_stated_covariance_is_that_of_the_errors():
+    misses = []
+    for seed in range(24):
+        fixed, moving = pair_at((285.3, 2.7), 30.0, seed)
+        best = measure_pair(fixed, moving, (285.0, 3.0, 5.0)).peaks[0]
+        xx, _, yy = best.cov_px2
+        misses += [(best.dx_px - 285.3) / xx**0.5, (best.dy_px - 2.7) / yy**0.5]
+    # 48 normal values: their rms is 1 +- 0.1; the estimate itself may be 40 % off.
+    assert 0.55 < np.sqrt(np.mean(np.square(misses))) < 1.5
+
+
+def test_swapping_the_frames_negates_the_displacement():
+    fixed, moving = pair_at((285.4, -3.2), 10.0)
+    there = measure_pair(fixed, moving).peaks[0]
+    back = measure_pair(moving, fixed).peaks[0]
+    assert abs(there.dx_px + back.dx_px) < 0.01
+    assert abs(there.dy_px + back.dy_px) < 0.01
+
+
+def test_shading_and_gain_do_not_move_the_displacement():
+    shift = (285.4, -3.2)
+    fixed, moving = pair_at(shift, 10.0)
+    shade = 1 - 0.15 * np.linspace(-1, 1, SHAPE[1]) ** 2
+    best = measure_pair(
+        (0.9 * fixed * shade).astype(np.float32), (1.1 * moving * shade).astype(np.float32)
+    ).peaks[0]
+    assert abs(best.dx_px - shift[0]) < 0.03
+    assert abs(best.dy_px - shift[1]) < 0.03
+
+
+def test_narrow_overlaps_of_8_percent_are_found_in_whole_frames():
+    for shift in ((471.3, 12.6), (-471.3, 12.6), (9.4, 317.2), (9.4, -317.2)):
+        field = texture((800, 1100), 3)
+        start = (60.0 + max(0, -shift[0]), 60.0 + max(0, -shift[1]))
+        fixed, moving = record(
+            field, [start, (start[0] + shift[0], start[1] + shift[1])], SHAPE, noise_sigma=15
+        )
+        found = measure_pair(fixed, moving)
+        assert found.status == "ok"
+        assert abs(found.peaks[0].dx_px - shift[0]) < 0.1
+        assert abs(found.peaks[0].dy_px - shift[1]) < 0.1
+
+
+def test_unrelated_frames_are_rejected_and_noise_is_empty():
+    rng = np.random.default_rng(0)
+    for seed in range(8):
+        a, b = (
+            record(texture(SHAPE, 50 + 2 * seed + k), [(0, 0)], SHAPE, noise_sigma=20)[0]
+            for k in (0, 1)
+        )
+        for expected in ((285.0, 0.0, 16.0), None):
+            assert measure_pair(a, b, expected).status == "rejected"
+        blank = np.clip(np.rint(120 + 25 * rng.standard_normal(SHAPE)), 0, 255).astype(np.uint8)
+        assert measure_pair(blank, a).status == "empty"
+        assert measure_pair(blank, np.full(SHAPE, 9, np.uint8)).status == "empty"
+
+
+def test_bare_lattice_is_ambiguous_and_known_across_the_lamellae():
+    shift = np.array((285.0, 1.5))
+    fixed, moving = pair_at((285.0, 1.5), 10.0, period_px=5.4)
+    found = measure_pair(fixed, moving, (285.0, 0.0, 3.0))
+    assert found.status == "ambiguous"
+    misses = np.array([(p.dx_px, p.dy_px) for p in found.peaks]) - shift
+    # All peaks are whole periods away across the lamellae, whatever they say along them.
+    periods = misses @ (np.cos(0.4), np.sin(0.4)) / 5.4
+    assert np.abs(periods - np.round(periods)).max() < 0.1
+    assert np.linalg.norm(misses, axis=1).min() < 2
+
+
+def test_result_survives_json_and_is_deterministic():
+    fixed, moving = pair_at((285.4, -3.2), 25.0)
+    found = measure_pair(fixed, moving)
+    assert PairShift.from_json(found.to_json()) == found
+    assert measure_pair(fixed, moving) == found
+
+
+def test_grey_statistics_are_those_of_the_overlap():
+    fixed, moving = pair_at((285.0, 0.0), 0.0)
+    found = measure_pair(fixed, moving)
+    assert found.grey is not None
+    expected = (
+        fixed[:, 285:].mean(),
+        moving[:, :-285].mean(),
+        fixed[:, 285:].std(),
+        moving[:, :-285].std(),
+    )
+    np.testing.assert_allclose(found.grey, expected, rtol=1e-6)
+    assert found.overlap_px == SHAPE[0] * (SHAPE[1] - 285)
+
+
+def test_wrong_input_is_refused():
+    frame = np.zeros(SHAPE, np.uint8)
+    with pytest.raises(InputError, match="different shapes"):
+        measure_pair(frame, frame[:-1])
+    with pytest.raises(InputError, match="NaN"):
+        measure_pair(np.full(SHAPE, np.nan, np.float32), frame.astype(np.float32))
+    with pytest.raises(ValueError, match="whitening"):
+        RegisterOptions(whitening=2)

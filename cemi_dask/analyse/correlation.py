@@ -200,9 +200,8 @@ def _pearson(a: FloatArray, b: FloatArray) -> dict[str, float]:
     effective = effective_sample_size(a, b)
     row |= {"pearson_r": r, "n_effective": effective}
     if effective > 2:
-        with np.errstate(divide="ignore"):
-            t = r * np.sqrt((effective - 2) / (1 - r * r))
-        row["p_value"] = float(2 * scipy.stats.t.sf(abs(t), effective - 2))
+        t = np.inf if abs(r) == 1 else abs(r) * np.sqrt((effective - 2) / (1 - r * r))
+        row["p_value"] = float(2 * scipy.stats.t.sf(t, effective - 2))
     if effective > 3 and abs(r) < 1:
         z, reach = np.arctanh(r), scipy.stats.norm.ppf(0.975) / np.sqrt(effective - 3)
         row |= {"ci_low": float(np.tanh(z - reach)), "ci_high": float(np.tanh(z + reach))}

@@ -19,6 +19,8 @@ MIN_PLATEAU_PX = 300  # pooled from as far away as it takes, up to the whole mos
 # by the brightness of their grains only; many where chance makes plateaus of noise.
 HALF_WEIGHT_PX = 50.0
 NOISE_SHARE = 0.03
+VOTE_SHARE = 0.5
+COARSE_SHARE = 0.1  # dark flat patches above this share of the mosaic are a phase, not holes
 EMPTY_MARGIN = 0.06  # share of the contrast below the dark phase at which a flat patch is empty
 
 
@@ -89,6 +91,8 @@ class BccFraction(Analyser):
         grey = np.where(view.valid, view.grey, 0)
         return result | {
             **_named("_flat", found.flat),
+            "_patch_mean": found.flat_mean,
+            "_patch_count": float(found.flat_count),
             "_noise": found.noise,
             "_mean": found.mean,
             "_count": float(found.count),
@@ -99,8 +103,9 @@ class BccFraction(Analyser):
         """Fractions from the cells' means and the levels pooled over their neighbours."""
         if self.estimator == "label" or "_mean" not in cells:
             return super().settle(cells)
-        levels = {side: self._pooled(cells, side) for side in ("dark", "bright")}
-        (dark, dark_se), (bright, bright_se) = levels["dark"], levels["bright"]
+        sources = _sources(cells)
+        half = _half_weight(cells, sources)
+        (dark, dark_se), (bright, bright_se) = (self._pooled(cells, s, half) for s in sources)
         contrast = np.where(bright > dark, bright - dark, NAN)
         mean = _mean_without_empty(cells, dark - EMPTY_MARGIN * contrast)
         share = (bright - mean) / contrast
@@ -114,24 +119,27 @@ class BccFraction(Analyser):
         return super().settle(cells)
 
     def _pooled(
-        self, cells: pd.DataFrame, side: str
+        self, cells: pd.DataFrame, source: str, half: float
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(level, its standard error) of one phase around every cell."""
-        size = _plateau_size(cells)
-        own = cells[f"_{side}{size}_level"].to_numpy(float)
-        count = cells[f"_{side}{size}_count"].fillna(0).to_numpy(float)
-        weights = count / (count + _half_weight(cells, size))
+        """(level, its standard error) of one phase around every cell; NaN where none shows it."""
+        own = cells[f"{source}_level"].to_numpy(float)
+        count = cells[f"{source}_count"].fillna(0).to_numpy(float)
+        # To find what most cells agree on, none may count much more than another: the rim of
+        # one hole holds more flat dark pixels than the eutectic of many cells.
+        votes, weights = np.minimum(count, VOTE_SHARE * half), count / (count + half)
         level, error = np.full(len(cells), NAN), np.full(len(cells), NAN)
         has = count > 0
-        if not has.any():
+        if not (has.any() and half > 0):
             return level, error
         x, y = cells["x_px"].to_numpy(float), cells["y_px"].to_numpy(float)
         for k in range(len(cells)):
             away = np.hypot(x[has] - x[k], y[has] - y[k])
-            weight = weights[has] * np.exp(
-                -0.5 * (away / _reach(away, count[has], self.pool_px)) ** 2
-            )
-            level[k], error[k] = _robust_mean(own[has], weight)
+            near = np.exp(-0.5 * (away / _reach(away, count[has], self.pool_px)) ** 2)
+            keep = _agreeing(own[has], votes[has] * near)
+            share = (weights[has] * near)[keep]
+            share /= share.sum()
+            level[k] = np.sum(share * own[has][keep])
+            error[k] = np.sqrt(np.sum((share * (own[has][keep] - level[k])) ** 2))
         return level, error
 
 
@@ -139,19 +147,27 @@ def _named(prefix: str, plateau: Plateau) -> Measured:
     return {f"{prefix}_count": float(plateau.count), f"{prefix}_level": plateau.level}
 
 
-def _plateau_size(cells: pd.DataFrame) -> int:
-    """Side of the plateaus to use, px: the larger ones if the mosaic shows enough of them."""
+def _sources(cells: pd.DataFrame) -> tuple[str, str]:
+    """Which plateaus give the (dark, bright) level: the larger ones if there are enough of them.
+
+    Where the dark phase is so coarse that it holds flat patches only, they are its plateaus.
+    """
     for size in PLATEAU_PX:
-        total = min(cells[f"_{side}{size}_count"].sum() for side in ("dark", "bright"))
-        if total >= MIN_PLATEAU_PX:
-            return size
-    return PLATEAU_PX[-1]
+        dark, bright = (float(cells[f"_{s}{size}_count"].sum()) for s in ("dark", "bright"))
+        if min(dark, bright) >= MIN_PLATEAU_PX:
+            break
+    flat_share = float(cells["_patch_count"].sum()) / max(float(cells["_count"].sum()), 1.0)
+    if dark < MIN_PLATEAU_PX and flat_share > COARSE_SHARE:
+        return "_flat", f"_bright{size}"
+    return f"_dark{size}", f"_bright{size}"
 
 
-def _half_weight(cells: pd.DataFrame, size: int) -> float:
-    """Number of plateau pixels at which a cell counts half."""
-    contrast = float((cells[f"_bright{size}_level"] - cells[f"_dark{size}_level"]).median())
-    noise = float(cells["_noise"].median()) / (NOISE_SHARE * contrast)
+def _half_weight(cells: pd.DataFrame, sources: tuple[str, str]) -> float:
+    """Number of plateau pixels at which a cell counts half; NaN where a phase is not seen."""
+    dark, bright = (float(cells[f"{source}_level"].median()) for source in sources)
+    if not bright > dark:
+        return NAN
+    noise = float(cells["_noise"].median()) / (NOISE_SHARE * (bright - dark))
     return HALF_WEIGHT_PX * (1.0 + noise * noise)
 
 
@@ -162,16 +178,13 @@ def _reach(away: npt.NDArray[np.float64], count: npt.NDArray[np.float64], pool_p
     return max(pool_px, float(away[order[min(enough, len(order) - 1)]]))
 
 
-def _robust_mean(
-    values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
-) -> tuple[float, float]:
-    """Weighted mean without outliers (beyond 3 scaled median deviations), and its error."""
-    centre = _weighted_median(values, weights)
-    spread = 1.4826 * _weighted_median(np.abs(values - centre), weights)
-    keep = np.abs(values - centre) <= max(3 * spread, 1e-9)
-    share = weights[keep] / weights[keep].sum()
-    mean = float(np.sum(share * values[keep]))
-    return mean, float(np.sqrt(np.sum((share * (values[keep] - mean)) ** 2)))
+def _agreeing(
+    values: npt.NDArray[np.float64], votes: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """True for values within 3 scaled median deviations of the weighted median."""
+    centre = _weighted_median(values, votes)
+    spread = 1.4826 * _weighted_median(np.abs(values - centre), votes)
+    return np.asarray(np.abs(values - centre) <= max(3 * spread, 1e-9))
 
 
 def _weighted_median(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
@@ -185,9 +198,10 @@ def _mean_without_empty(
 ) -> npt.NDArray[np.float64]:
     """Mean grey level of each cell, without flat patches darker than `limit`."""
     mean, count = cells["_mean"].to_numpy(float), cells["_count"].to_numpy(float)
-    flat_level = cells["_flat_level"].to_numpy(float)
-    flat_count = np.where(flat_level >= limit, cells["_flat_count"].to_numpy(float), 0.0)
-    # A dark patch that is no hole is BCC: it counts.
-    total = mean * count + np.where(flat_count > 0, flat_level, 0.0) * flat_count
+    patch_mean, patch_count = cells["_patch_mean"].to_numpy(float), cells["_patch_count"]
+    # A flat patch that is no hole is BCC: it counts.
+    counts = (cells["_flat_level"].to_numpy(float) >= limit) & (patch_count.to_numpy() > 0)
+    extra = np.where(counts, patch_count.to_numpy(float), 0.0)
+    total = np.where(count > 0, mean, 0.0) * count + np.where(counts, patch_mean, 0.0) * extra
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(total / (count + flat_count))
+        return np.asarray(total / (count + extra))

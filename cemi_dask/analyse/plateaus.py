@@ -18,7 +18,8 @@ NAN = float("nan")
 Picture = npt.NDArray[np.float32]
 
 PLATEAU_PX = (5, 3)  # in order of preference
-FLAT_PX = 25  # what is dark and flat over this many pixels is no eutectic
+FLAT_PX = 15  # what is dark and flat over this many pixels is no fine eutectic
+RIM_PX = 5  # around it, where the window no longer fits
 # Fourth differences along both axes: passes what is finer than lamellae, that is, noise.
 FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 SHARE_OF_CONTRAST = 0.01  # how much unevenness a plateau may have besides noise
@@ -45,7 +46,7 @@ class Plateaus:
 
     `dark`, `bright`: one `Plateau` per size in `PLATEAU_PX`; `noise` the standard deviation
     of the noise; `mean`, `count` of the valid pixels outside dark flat patches; `flat` the
-    dark flat patches themselves: pixels and mean.
+    dark flat patches themselves, `flat_mean`, `flat_count` with a rim around them.
     """
 
     dark: tuple[Plateau, ...]
@@ -54,6 +55,8 @@ class Plateaus:
     mean: float
     count: int
     flat: Plateau
+    flat_mean: float
+    flat_count: int
 
 
 def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plateaus | None:
@@ -67,30 +70,36 @@ def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plate
     noise = noise_sigma(picture, inside)
     smooth, _ = _local_moments(picture, 3)
     low, high = np.percentile(smooth[inside], (1, 99))
-    if not high - low > 2.0 * noise / 3.0:
+    # Noise alone spans 4.65 standard deviations of the means, that is 1.55 of its own.
+    if not high - low > 2.0 * noise:
         return None
     middle, contrast = np.float32((low + high) / 2), float(high - low)
     mean, variance = _local_moments(picture, FLAT_PX)
     core = inside & (variance < _limit(noise, FLAT_PX, contrast)) & (mean < middle)
-    # The window's half width back to the patch's border, and the blur across it.
-    patch = cv2.dilate(core.astype(np.uint8), np.ones((FLAT_PX + 4, FLAT_PX + 4), np.uint8)) > 0
-    patch &= valid
+    # The window's half width back to the patch's border, and a rim beyond it.
+    reach = np.ones((FLAT_PX + 2 * RIM_PX, FLAT_PX + 2 * RIM_PX), np.uint8)
+    patch = valid & (cv2.dilate(core.astype(np.uint8), reach) > 0)
     pairs = [
         _plateaus(picture, inside & ~patch, size=size, noise=noise, split=(middle, contrast))
         for size in PLATEAU_PX
     ]
-    rest = valid & ~patch
+    mean_rest, count_rest = _mean(picture, valid & ~patch)
+    mean_patch, count_patch = _mean(picture, patch)
     return Plateaus(
         dark=tuple(dark.above(base) for dark, _ in pairs),
         bright=tuple(bright.above(base) for _, bright in pairs),
         noise=noise,
-        mean=base + float(picture[rest].mean(dtype=np.float64)) if rest.any() else NAN,
-        count=int(np.count_nonzero(rest)),
-        flat=Plateau(
-            int(np.count_nonzero(patch)),
-            base + float(picture[core].mean(dtype=np.float64)) if core.any() else NAN,
-        ),
+        mean=base + mean_rest,
+        count=count_rest,
+        flat=_summary(picture[core]).above(base),
+        flat_mean=base + mean_patch,
+        flat_count=count_patch,
     )
+
+
+def _mean(picture: Picture, where: npt.NDArray[np.bool_]) -> tuple[float, int]:
+    count = int(np.count_nonzero(where))
+    return (float(picture[where].mean(dtype=np.float64)) if count else NAN), count
 
 
 def noise_sigma(picture: Picture, inside: npt.NDArray[np.bool_]) -> float:

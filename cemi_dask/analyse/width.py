@@ -14,6 +14,7 @@ from pydantic import Field
 from cemi_dask.analyse.cell import Analyser, CellView, Measured, weighted_standard_error
 
 NAN = float("nan")
+MIN_PEAK = 30.0  # power of a peak over the mean power of the band
 
 
 class LamellaWidth(Analyser):
@@ -139,9 +140,10 @@ def spectral_period(
     radius = np.hypot(fy, fx)
     band = np.where((radius >= 1 / longest_px) & (radius <= 1 / shortest_px), power, -1.0)
     row, col = divmod(int(np.argmax(band)), band.shape[1])
-    # Power of pure noise is exponential: its largest of 10^4 is under ten times its mean.
+    # Power of noise is exponential: the largest of 10^4 is about 10 times its mean, and twice
+    # that where blur favours its low frequencies.
     background = np.mean(band[band >= 0])
-    if not power[row, col] > 10.0 * background:
+    if not power[row, col] > MIN_PEAK * background:
         return NAN
     peak_y = fy[row, 0] + _vertex(power, row, col, axis=0) / size[0]
     peak_x = fx[0, col] + _vertex(power, row, col, axis=1) / size[1]

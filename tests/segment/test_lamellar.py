@@ -94,5 +94,5 @@ def test_the_colony_of_a_real_eutectic_is_lamellar(real_data):
         str(real_data / "lamellar_eutectic_alloy_jpg" / "Alloy.jpg"), cv2.IMREAD_GRAYSCALE
     )
     found = Coherence(period_px=16.0)(grey)
-    assert found[300:400, 70:130].mean() > 0.9  # straight lamellae, by eye
+    assert found[345:385, 20:270].mean() > 0.9  # lamellae about 16 px apart, by eye
     assert found[60:180, 640:].mean() < 0.05  # a primary grain

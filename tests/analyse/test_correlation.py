@@ -1,0 +1,129 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import gaussian_filter1d
+
+from cemi_dask.analyse import CorrelateOptions, correlate, read_hardness
+from cemi_dask.analyse.correlation import CORRELATION_COLUMNS, Hardness, effective_sample_size
+from cemi_dask.errors import InputError, UnreadableError
+
+
+def written(tmp_path, text):
+    path = tmp_path / "hardness.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_repeated_indents_are_averaged_with_their_error(tmp_path):
+    path = written(tmp_path, "# by hand\nx_um,hardness_HV\n10,300\n20,310\n10,320\n10,310\n")
+    found = read_hardness(path)
+    assert found.x_um.tolist() == [10, 20]
+    assert found.value.tolist() == [310, 310]
+    assert found.error[0] == pytest.approx(10 / np.sqrt(3))
+    assert np.isnan(found.error[1])
+
+
+def test_other_ways_to_write_the_same(tmp_path):
+    path = written(tmp_path, "position_mm;H_GPa;H_std\n0.01; 4.1; 0.2\n0.02; 4.3; 0.1\n")
+    found = read_hardness(path)
+    assert found.x_um == pytest.approx([10, 20])
+    assert found.value.tolist() == [4.1, 4.3]
+    assert found.error.tolist() == [0.2, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x_um,hardness\n1,300\n2,soft\n", r"line 3, column 'hardness': 'soft' is no number"),
+        ("x_um,hardness\n1\n2,300\n", r"line 2, column 'hardness': '' is no number"),
+        ("x_um,hardness\n1,nan\n", r"line 2, column 'hardness': 'nan' is no number"),
+        ("place,hardness\n1,300\n", r"none of the columns .* is a position"),
+        ("x_um,a,b\n1,2,3\n", r"is called hardness"),
+        ("x_um,hardness\n", r"has no data"),
+    ],
+)
+def test_a_bad_table_names_file_line_and_column(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_hardness(written(tmp_path, text))
+    assert "hardness.csv" in str(caught.value)
+
+
+def test_a_missing_file_is_unreadable(tmp_path):
+    with pytest.raises(UnreadableError, match=r"nowhere\.csv"):
+        read_hardness(tmp_path / "nowhere.csv")
+
+
+def along(values, se=0.01):
+    x = np.arange(len(values)) * 100.0
+    return pd.DataFrame({"x_um": x, "bcc_fraction": values, "bcc_fraction_se": se})
+
+
+def test_pearson_of_independent_values_is_the_textbooks():
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=200)
+    hardness = Hardness(np.arange(200) * 100.0, values + rng.normal(size=200), np.zeros(200), "HV")
+    found = correlate(along(values), hardness)
+    assert tuple(found.columns) == CORRELATION_COLUMNS
+    row = found.iloc[0]
+    r = np.corrcoef(values, hardness.value)[0, 1]
+    assert row["pearson_r"] == pytest.approx(r)
+    assert row["n"] == 200
+    # White series keep nearly all of their samples; the interval is Fisher's.
+    assert row["n_effective"] > 150
+    reach = 1.96 / np.sqrt(row["n_effective"] - 3)
+    assert row["ci_low"] == pytest.approx(np.tanh(np.arctanh(r) - reach), abs=1e-4)
+    assert row["ci_high"] == pytest.approx(np.tanh(np.arctanh(r) + reach), abs=1e-4)
+    assert row["p_value"] < 1e-6
+
+
+def test_independent_smooth_profiles_are_rarely_called_related():
+    rng = np.random.default_rng(0)
+    x = np.arange(80) * 100.0
+    hits = naive = 0
+    for _ in range(400):
+        a, b = (gaussian_filter1d(rng.normal(size=200), 4.0)[60:140] for _ in range(2))
+        row = correlate(along(a), Hardness(x, b, np.zeros(80), "HV")).iloc[0]
+        hits += row["p_value"] < 0.05
+        naive += abs(row["pearson_r"]) > 1.96 / np.sqrt(80)
+    assert naive / 400 > 0.35  # what the naive test would say
+    assert hits / 400 <= 0.10
+
+
+def test_the_offset_moves_indents_onto_the_mosaic():
+    values = np.sin(np.arange(60) / 7.0)
+    x = np.arange(10, 40) * 100.0
+    hardness = Hardness(x - 1000.0, values[10:40], np.zeros(30), "HV")
+    shifted = correlate(along(values), hardness, options=CorrelateOptions(x_offset_um=1000.0))
+    assert shifted["pearson_r"].iloc[0] == pytest.approx(1.0)
+    plain = correlate(along(values), hardness)
+    assert plain["pearson_r"].iloc[0] < 0.9
+    far = CorrelateOptions(x_offset_um=1e6)
+    with pytest.raises(InputError, match="none meets it"):
+        correlate(along(values), hardness, options=far)
+
+
+def test_a_window_averages_the_profile_at_each_indent():
+    values = np.where(np.arange(50) % 2, 1.0, 0.0) + np.arange(50) / 10
+    hardness = Hardness(np.arange(5, 45) * 100.0, np.arange(5, 45) / 10, np.zeros(40), "HV")
+    rough = correlate(along(values), hardness)["pearson_r"].iloc[0]
+    options = CorrelateOptions(window_um=400.0)
+    smooth = correlate(along(values), hardness, options=options)["pearson_r"].iloc[0]
+    assert rough < 0.98 < 0.99 < smooth
+
+
+def test_what_is_not_measured_is_left_out_and_too_little_is_nan():
+    values = np.random.default_rng(0).normal(size=20)
+    values[5:] = np.nan
+    hardness = Hardness(np.arange(20) * 100.0, np.arange(20.0), np.zeros(20), "HV")
+    assert correlate(along(values), hardness)["n"].iloc[0] == 5
+    values[2:] = np.nan
+    row = correlate(along(values), hardness).iloc[0]
+    assert row["n"] == 2
+    assert row[["pearson_r", "p_value", "ci_low", "ci_high"]].isna().all()
+
+
+def test_smooth_series_carry_fewer_samples_than_they_have_points():
+    rng = np.random.default_rng(1)
+    smooth = [gaussian_filter1d(rng.normal(size=400), 5.0)[100:300] for _ in range(2)]
+    # Gaussian smoothing by sigma 5: the product of two such autocorrelations sums to 12.5.
+    assert effective_sample_size(*smooth) == pytest.approx(200 / 12.5, rel=0.6)

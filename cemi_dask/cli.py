@@ -123,6 +123,9 @@ def stitch(
         str | None, typer.Option(help="tile names, such as 'tile_r{row}_c{col}.tif'")
     ] = None,
     positions: Annotated[Path | None, typer.Option(help="CSV of stage positions")] = None,
+    position_unit: Annotated[
+        str | None, typer.Option(help="px or um, where the CSV states no unit")
+    ] = None,
     crop: Annotated[str, typer.Option(help="auto, none, or px: top,bottom,left,right")] = "auto",
     blender: Annotated[str, typer.Option("--blend", help="blending method")] = "feather",
     cluster: ClusterName = None,
@@ -137,6 +140,7 @@ def stitch(
         tile_options["pattern"] = pattern
     if positions:
         tile_options["positions"] = str(positions.resolve())
+        tile_options["position_unit"] = position_unit
     values = {
         "name": out.resolve().name or "mosaic",
         "input": {

@@ -75,7 +75,10 @@ def register_stage(context: Context, raw: Frames) -> OverlapGraph:
     """The graph of measured displacements between the raw frames."""
     options = context.config.register_
     with context.stage("register") as scope:
-        return register.register(raw, options=options, compute=scope.compute)
+        graph = register.register(raw, options=options, compute=scope.compute)
+        for note in graph.notes:
+            context.warn(note)
+        return graph
 
 
 def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
@@ -83,7 +86,7 @@ def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
     options = context.config.solve
     with context.stage("solve"):
         layout = solve.solve(graph, options=options)
-        pairs = solve.pairs_table(graph, layout)
+        pairs = solve.pairs_table(graph, layout, options=options)
         tables = context.folder.tables
         store.write_table(pairs, tables, "pairs")
         store.write_table(solve.positions_table(layout, raw.table), tables, "positions")

@@ -290,6 +290,15 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"cemi: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"cemi: unexpected {type(error).__name__}: {error}. Finished items are kept. This is a "
+            "fault of cemi_dask: please report it with what the same command prints with --debug.",
+            file=sys.stderr,
+        )
+        return 1
     except SystemExit as end:  # how the command-line library ends, also after a usage error
         return end.code if isinstance(end.code, int) else 1
     return 0

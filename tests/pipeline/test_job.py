@@ -52,8 +52,8 @@ def test_the_mosaic_shows_the_specimen(finished: RunResult) -> None:
 
 
 def test_the_ome_zarr_validates_against_the_ome_model(finished: RunResult) -> None:
-    from ome_zarr_models.v05.image import Image
     import zarr
+    from ome_zarr_models.v05.image import Image
 
     image = Image.from_zarr(zarr.open_group(str(finished.mosaic), mode="r"))
     scale = image.attributes.ome.multiscales[0]
@@ -64,7 +64,15 @@ def test_run_json_tells_what_happened(finished: RunResult) -> None:
     summary = json.loads((finished.out / "run.json").read_text())
     assert summary["state"] == "finished"
     assert set(summary["stages"]) == {
-        "frames", "register", "solve", "denoise", "blend", "pyramid", "segment", "analyse", "report",
+        "frames",
+        "register",
+        "solve",
+        "denoise",
+        "blend",
+        "pyramid",
+        "segment",
+        "analyse",
+        "report",
     }
     peaks = summary["memory"]["peak_rss_bytes"]
     assert len(peaks) == 3
@@ -72,9 +80,7 @@ def test_run_json_tells_what_happened(finished: RunResult) -> None:
     assert yaml.safe_load(summary["config_yaml"]) == summary["config"]
 
 
-def test_two_runs_give_the_same_bytes(
-    finished: RunResult, ingot: Path, tmp_path: Path
-) -> None:
+def test_two_runs_give_the_same_bytes(finished: RunResult, ingot: Path, tmp_path: Path) -> None:
     # another number of workers and another order of items must not change a byte
     one = write_config(ingot, cluster={"kind": "local", "workers": 1, "dashboard": None})
     again = run(one, out=tmp_path / "run")
@@ -84,7 +90,9 @@ def test_two_runs_give_the_same_bytes(
 
 def test_a_second_run_redoes_nothing(ingot: Path, tmp_path: Path) -> None:
     run(ingot, out=tmp_path / "run", until="blend")
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "mosaic.ome.zarr").rglob("c/**/*")}
+    stamps = {
+        p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "mosaic.ome.zarr").rglob("c/**/*")
+    }
     result = run(ingot, out=tmp_path / "run", until="pyramid")
     stages = result.summary["stages"]
     for stage in ("frames", "register", "denoise", "blend"):

@@ -62,7 +62,10 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     out = tmp_path / "run"
     killed = subprocess.run(
         [sys.executable, str(script), str(ingot), str(out), stage, str(count)],
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     done = {

@@ -127,7 +127,7 @@ def stitch(
         str | None, typer.Option(help="px or um, where the CSV states no unit")
     ] = None,
     crop: Annotated[str, typer.Option(help="auto, none, or px: top,bottom,left,right")] = "auto",
-    blender: Annotated[str, typer.Option("--blend", help="blending method")] = "feather",
+    blender: Annotated[str, typer.Option("--blend", help="blending method")] = "linear",
     cluster: ClusterName = None,
     resume: Resume = True,
 ) -> None:

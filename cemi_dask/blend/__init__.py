@@ -7,6 +7,7 @@ from cemi_dask.blend.methods import (
     Blender,
     Feather,
     First,
+    Linear,
     Nearest,
     ShiftedFrame,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "Blender",
     "Feather",
     "First",
+    "Linear",
     "Nearest",
     "ShiftedFrame",
     "blend",

@@ -24,7 +24,7 @@ def grid_of_frames(rows, cols, seed=0):
     return Frames.from_array(pixels), Layout(x, y, FRAME).to_origin()
 
 
-@pytest.mark.parametrize("method", ["feather", "average", "nearest", "first"])
+@pytest.mark.parametrize("method", ["feather", "linear", "average", "nearest", "first"])
 @pytest.mark.parametrize("shard_px", [31, 64, 100])
 def test_chunks_equal_whole(method, shard_px):
     frames, layout = grid_of_frames(4, 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cemi_dask.blend import BLENDERS, Average, Feather, First, Nearest, render
+from cemi_dask.blend import BLENDERS, Average, Feather, First, Linear, Nearest, render
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.geometry import Box, Layout
 
@@ -185,3 +185,14 @@ def test_wrong_method_lists_the_right_ones():
         BLENDERS.parse("fether")
     with pytest.raises(ConfigError, match="width_px"):
         BLENDERS.parse({"method": "feather", "width_px": 0})
+
+
+def test_linear_mixes_only_a_narrow_band() -> None:
+    # Two frames of 200 px that overlap by 100 px, one black, one white: the share of the
+    # second one passes from 2 % to 98 % within a third of the overlap, about its middle.
+    layout = Layout(np.array([0.0, 100.0]), np.array([0.0, 0.0]), (200, 200))
+    planes = [np.zeros((200, 200), np.float32), np.ones((200, 200), np.float32)]
+    row = render(Box(100, 0, 101, 300), planes, layout, method=Linear(), dtype=np.float32)[0]
+    mixed = np.flatnonzero((row > 0.02) & (row < 0.98))
+    assert len(mixed) <= 34
+    assert abs(mixed.mean() - 149.5) < 1

@@ -18,7 +18,7 @@ from cemi_dask.frames.motion import (
     reduction,
 )
 from cemi_dask.frames.options import SelectionOptions
-from cemi_dask.frames.selection import SPACING, Candidate, Selector, overlap_of
+from cemi_dask.frames.selection import Candidate, Selector, overlap_of, spacing
 from cemi_dask.frames.texture import reduced, refusal, sharpness
 from cemi_dask.frames.video import Picture
 
@@ -71,6 +71,7 @@ class RowFollower:
     def __post_init__(self) -> None:
         self._factor = reduction(self.shape)
         self._selector = Selector(self.shape, self.options, self._take)
+        self._spacing = spacing(self.options)
         self._anchor: Anchor | None = None
         self._newest: Anchor | None = None
         self._held: tuple[Picture, Look] | None = None
@@ -134,7 +135,7 @@ class RowFollower:
         assert self._anchor is not None  # noqa: S101
         origin, last = self._anchor.candidate, self.stretches[-1].last
         x, y = origin.x_px + motion.dx_px - last.x_px, origin.y_px + motion.dy_px - last.y_px
-        return bool(overlap_of(x, y, self.shape) < 1 - 2 * SPACING)
+        return bool(overlap_of(x, y, self.shape) < 1 - 2 * self._spacing)
 
     def _match(self, picture: Picture, look: Look) -> Motion | None:
         """Displacement from the anchor, or from the newest frame, which then is the anchor."""
@@ -183,7 +184,7 @@ class RowFollower:
         step = (here.x_px - before.x_px) / frames, (here.y_px - before.y_px) / frames
         self._velocities.append(step)
         speed = 1.0 - float(overlap_of(*step, self.shape))
-        self._skip = min(MAX_SKIP, int(0.9 * SPACING / max(speed, 1e-9)) - 1)
+        self._skip = min(MAX_SKIP, int(0.9 * self._spacing / max(speed, 1e-9)) - 1)
         self._skip = max(0, self._skip)
         stretch.last = here
         self._selector.add(here)

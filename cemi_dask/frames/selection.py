@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from cemi_dask.frames.options import SelectionOptions
 
-SPACING = 1 / 12  # of a frame: candidates nearer together than this are not kept apart
-HORIZON = 2.2  # of a frame: a choice is made when the candidates reach so far ahead
+SPACING = 1 / 12  # of a frame: candidates nearer together than this are not kept apart,
+STEP_PARTS = 6  # nor than so many parts of the wanted step, where frames overlap much
+HORIZON = 2.2  # of a frame: a choice is made when the candidates reach so far ahead,
+HORIZON_STEPS = 3.8  # or so many wanted steps, where these are short
 STANDSTILL = 0.02  # of a frame: a row that moves less than this gives one frame
 
 
@@ -37,6 +39,11 @@ def overlap_of(
     return np.asarray(np.clip(1.0 - along, 0.0, 1.0), np.float64)
 
 
+def spacing(options: SelectionOptions) -> float:
+    """Distance, as a fraction of a frame, below which candidates are not kept apart."""
+    return min(SPACING, (1.0 - options.target) / STEP_PARTS)
+
+
 class Selector:
     """Chooses frames of one unbroken stretch of a row; hands each taken one to `take`.
 
@@ -55,6 +62,8 @@ class Selector:
         self._shape = shape
         self._options = options
         self._take = take
+        self._spacing = spacing(options)
+        self._horizon = min(HORIZON, HORIZON_STEPS * (1.0 - options.target))
         self._window: list[Candidate] = []
 
     def add(self, candidate: Candidate) -> None:
@@ -63,10 +72,10 @@ class Selector:
             self._window = [candidate]
             self._take(candidate)
             return
-        if self._travel([self._window[-1], candidate])[-1] < SPACING:
+        if self._travel([self._window[-1], candidate])[-1] < self._spacing:
             return
         self._window.append(candidate)
-        while self._travel(self._window)[-1] > HORIZON:
+        while self._travel(self._window)[-1] > self._horizon:
             self._commit_one()
 
     def finish(self, last: Candidate) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Generic, TypeVar, Union, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cemi_dask.errors import ConfigError, PluginError
+from cemi_dask.explain import explain
 
 
 class Method(BaseModel):
@@ -90,11 +91,15 @@ class Registry(Generic[M]):
         return found
 
     def field_type(self) -> Any:
-        """The pydantic type of a config field: a union told apart by `method`."""
+        """The pydantic type of a config field: a union told apart by `method`.
+
+        A bare name stands for the method with its defaults.
+        """
         classes = tuple(self.classes().values())
-        if len(classes) == 1:
-            return classes[0]
-        return Annotated[Union[classes], Field(discriminator="method")]  # noqa: UP007
+        union: Any = classes[0]
+        if len(classes) > 1:
+            union = Annotated[Union[classes], Field(discriminator="method")]  # noqa: UP007
+        return Annotated[union, BeforeValidator(_from_name)]
 
     def parse(self, value: Any) -> M:
         """A method from its name, from a mapping as in YAML, or as it is.
@@ -103,28 +108,20 @@ class Registry(Generic[M]):
         """
         if isinstance(value, self.base):
             return value
-        if isinstance(value, str):
-            value = {"method": value}
         try:
             return cast(M, _adapter(self).validate_python(value))
         except ValidationError as error:
-            raise ConfigError(f"Not a valid {self.kind}: {explain(error)}") from error
+            told = explain(error, given=_from_name(value))
+            raise ConfigError(f"Not a valid {self.kind}: {told}") from error
 
     def __hash__(self) -> int:
         return hash(self.kind)
 
 
+def _from_name(value: Any) -> Any:
+    return {"method": value} if isinstance(value, str) else value
+
+
 @functools.cache
 def _adapter(registry: Registry[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(registry.field_type())
-
-
-def explain(error: ValidationError) -> str:
-    """A pydantic error as one line per problem: the key, what is wrong, the value given."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
-        given = problem.get("input")
-        shown = f" (given: {given!r})" if not isinstance(given, dict | list) else ""
-        lines.append(f"{place}: {problem['msg']}{shown}")
-    return "; ".join(lines)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,6 +78,11 @@ class InputOptions(BaseModel):
         default="auto", description="px to cut off each side; auto: find a data bar"
     )
     tiles: TileOptions = TileOptions()
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class SelectionOptions(BaseModel):

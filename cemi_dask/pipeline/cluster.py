@@ -11,7 +11,7 @@ import dask
 import psutil
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster, WorkerPlugin
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from cemi_dask.errors import ConfigError, ResourceError
 
@@ -60,7 +60,17 @@ class AddressOptions(BaseModel):
     )
 
 
-ClusterOptions = Annotated[LocalOptions | AddressOptions, Field(discriminator="kind")]
+def _kind_told(value: Any) -> Any:
+    """Cluster options with their kind: an address says it, and so does its absence."""
+    if isinstance(value, dict) and "kind" not in value:
+        return {"kind": "address" if "address" in value else "local", **value}
+    return value
+
+
+ClusterOptions = Annotated[
+    Annotated[LocalOptions | AddressOptions, Field(discriminator="kind")],
+    BeforeValidator(_kind_told),
+]
 
 
 def parse_cluster(text: str) -> LocalOptions | AddressOptions:

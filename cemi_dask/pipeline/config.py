@@ -13,8 +13,8 @@ from cemi_dask.analyse import AnalyseOptions, CorrelateOptions, GridOptions
 from cemi_dask.blend import BLENDERS, Feather
 from cemi_dask.denoise import DENOISERS
 from cemi_dask.errors import ConfigError
+from cemi_dask.explain import explain
 from cemi_dask.frames import InputOptions, SelectionOptions
-from cemi_dask.methods import explain
 from cemi_dask.pipeline.cluster import ClusterOptions, LocalOptions
 from cemi_dask.register import RegisterOptions
 from cemi_dask.report import ReportOptions
@@ -115,11 +115,29 @@ def config_model() -> type[RunConfig]:
 def parse_config(values: Any, *, origin: str = "config") -> RunConfig:
     """A checked config from a mapping; ConfigError names each wrong key and what is valid."""
     if not isinstance(values, dict):
-        raise ConfigError(f"{origin} holds {type(values).__name__}, not keys and values.")
+        held = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(
+            f"{origin} holds {held}, not keys and values such as 'input:'. See configs/ for examples."
+        )
     try:
         return config_model().model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {explain(error)}. See configs/ for examples.") from error
+        told = explain(error, given=values, model=config_model())
+        raise ConfigError(f"{origin}: {told}. Correct it, or see configs/ for examples.") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe YAML in which a key may occur once: YAML itself drops all but the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} occurs twice", problem_mark=key.start_mark
+                )
+            seen.add(str(key.value))
+        return dict(super().construct_mapping(node, deep=deep))
 
 
 def load_config(path: str | Path) -> RunConfig:
@@ -129,11 +147,16 @@ def load_config(path: str | Path) -> RunConfig:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 (safe)
     except OSError as error:
-        raise ConfigError(f"Cannot read the config {path}: {error.strerror}.") from error
+        raise ConfigError(
+            f"Cannot read the config {path}: {error.strerror}. Give a YAML file; configs/ has some."
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+        told = " ".join(str(error).split())
+        raise ConfigError(
+            f"{path} is no valid YAML: {told}. Correct that line; configs/ has examples."
+        ) from error
     return parse_config(values, origin=str(path))
 
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from cemi_dask.errors import ConfigError
-from cemi_dask.methods import explain
+from cemi_dask.explain import explain
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
 from cemi_dask.simulate import SimulateOptions, simulate_tiles, simulate_videos
 from cemi_dask.store import write_text_atomic
@@ -24,7 +24,7 @@ def simulate_ingot(
     try:
         checked = SimulateOptions(**options)
     except ValidationError as error:
-        raise ConfigError(f"cemi simulate: {explain(error)}") from error
+        raise ConfigError(f"cemi simulate: {explain(error, given=options)}") from error
     cluster_options = LocalOptions() if cluster is None else parse_cluster(cluster)
     out.mkdir(parents=True, exist_ok=True)
     with open_client(cluster_options):

@@ -33,11 +33,11 @@ def explain(
 def _user_place(given: Any, loc: Place, kind: str) -> Place:
     """`loc` without the names of union members, which are no keys of what was given."""
     kept: list[str | int] = []
-    here = given
+    here: Any = given
     for number, part in enumerate(loc):
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
-        ):
+        if isinstance(here, list):
+            here = dict(enumerate(here))
+        if isinstance(here, dict) and part in here:
             here = here[part]
             kept.append(part)
         elif kind == "missing" and number == len(loc) - 1:

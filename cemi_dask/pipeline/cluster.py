@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -129,6 +130,7 @@ def open_client(options: LocalOptions | AddressOptions) -> Iterator[Client]:
             return
         workers, memory = options.resolved()
         with (
+            _quiet_about_ports(),
             LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
@@ -141,6 +143,14 @@ def open_client(options: LocalOptions | AddressOptions) -> Iterator[Client]:
         ):
             client.register_plugin(OneThreadEach())
             yield client
+
+
+@contextmanager
+def _quiet_about_ports() -> Iterator[None]:
+    """No warning that the dashboard took another port: its link is printed anyway."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Port .* is already in use")
+        yield
 
 
 @contextmanager

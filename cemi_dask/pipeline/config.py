@@ -116,9 +116,7 @@ def parse_config(values: Any, *, origin: str = "config") -> RunConfig:
     """A checked config from a mapping; ConfigError names each wrong key and what is valid."""
     if not isinstance(values, dict):
         held = "nothing" if values is None else f"a {type(values).__name__}"
-        raise ConfigError(
-            f"{origin} holds {held}, not keys and values such as 'input:'. See configs/ for examples."
-        )
+        raise ConfigError(f"{origin} holds {held}, not keys and values. configs/ has examples.")
     try:
         return config_model().model_validate(values)
     except ValidationError as error:

@@ -11,54 +11,12 @@ from typing import Any
 
 from distributed import Client
 
+from cemi_dask.frames import Source
 from cemi_dask.pipeline.config import RunConfig
 from cemi_dask.pipeline.execute import LedgerCompute
+from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import Ledger, StageLedger
 from cemi_dask.pipeline.progress import Progress
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The places of a run folder (a contract: other people's scripts read them)."""
-
-    path: Path
-
-    @property
-    def mosaic(self) -> Path:
-        """The OME-Zarr mosaic."""
-        return self.path / "mosaic.ome.zarr"
-
-    @property
-    def frames(self) -> Path:
-        """The frames taken, and their denoised versions, one array per source."""
-        return self.path / "frames.zarr"
-
-    @property
-    def tables(self) -> Path:
-        """CSV and Parquet tables."""
-        return self.path / "tables"
-
-    @property
-    def ledger(self) -> Path:
-        """Resume state."""
-        return self.path / "ledger"
-
-    @property
-    def run_json(self) -> Path:
-        """Versions, config, timings, memory, warnings."""
-        return self.path / "run.json"
-
-    # Everything a run writes at the top of its folder, and so may delete with --fresh.
-    OWN = (
-        "mosaic.ome.zarr",
-        "frames.zarr",
-        "tables",
-        "figures",
-        "ledger",
-        "run.json",
-        "report.html",
-        "dask-report.html",
-    )
 
 
 @dataclass
@@ -84,20 +42,33 @@ class StageScope:
         return not self.ledger.finished and not self.ledger.complete
 
 
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: the config, where its paths start, its sources, the stages' digests."""
+
+    config: RunConfig
+    base: Path
+    digests: dict[str, str]
+    sources: tuple[Source, ...] = ()
+
+
 @dataclass
 class Context:
     """A run on its way through the stages."""
 
-    config: RunConfig
-    base: Path
+    order: Order
     folder: RunFolder
     client: Client
     ledger: Ledger
     progress: Progress
-    digests: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     records: dict[str, StageRecord] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> RunConfig:
+        """The checked config."""
+        return self.order.config
 
     def warn(self, text: str) -> None:
         """Record a warning for run.json and the report, once."""
@@ -107,11 +78,14 @@ class Context:
     @contextmanager
     def stage(self, name: str) -> Iterator[StageScope]:
         """Run one stage under its digest; what it did is recorded when it ends well."""
-        ledger = self.ledger.stage(name, self.digests[name])
+        ledger = self.ledger.stage(name, self.order.digests[name])
         self.progress.stage(name)
         begun = time.perf_counter(), time.process_time()
         compute = LedgerCompute(self.client, ledger, self.progress)
-        yield StageScope(ledger, compute)
+        scope = StageScope(ledger, compute)
+        if scope.starts_anew:
+            self.folder.forget(name)
+        yield scope
         ledger.finish()
         wall = time.perf_counter() - begun[0]
         cpu = compute.cpu_s + time.process_time() - begun[1]

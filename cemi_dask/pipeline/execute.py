@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +22,7 @@ from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
 from cemi_dask.compute import Items
-from cemi_dask.errors import CemiError, RunError
+from cemi_dask.errors import CemiError, ResourceError, RunError, StoreError
 from cemi_dask.pipeline.ledger import StageLedger
 from cemi_dask.pipeline.progress import Progress
 
@@ -40,6 +43,9 @@ class LedgerCompute:
     items: int = field(default=0, init=False)
     skipped: int = field(default=0, init=False)
     cpu_s: float = field(default=0.0, init=False)
+    # On a shared scheduler another run, or what an interrupted one has left, may do the same
+    # items for another folder: their keys must differ.
+    token: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
 
     def __call__(self, items: Items, /) -> dict[str, Any]:
         """Results of `items` by name, from the ledger where it has them."""
@@ -79,7 +85,7 @@ class LedgerCompute:
 
     def _submit(self, name: str, item: Delayed) -> Future[Any]:
         kind = name.partition("/")[0]
-        key = f"{kind}-{tokenize(self.ledger.digest, name)}"
+        key = f"{kind}-{tokenize(self.token, name)}"
         return self.client.submit(run_inline, pack(item), key=key, pure=False, retries=self.retries)
 
     def _result(self, name: str, future: Future[Any]) -> tuple[Any, float]:
@@ -88,15 +94,22 @@ class LedgerCompute:
         again = "Finished items are kept: run the same command again to go on."
         try:
             result, cpu_s = future.result()
+            if isinstance(result, CemiError):
+                raise result
         except CemiError as error:
             raise type(error)(f"{error} ({where}.)") from error
+        except CancelledError as error:
+            raise ResourceError(
+                f"{where}: the scheduler was lost or has cancelled it. Start it, and workers, "
+                f"again. {again}"
+            ) from error
         except KilledWorker as error:
             raise RunError(
                 f"{where}: its worker died again and again, most often for "
                 f"lack of memory. Give workers more memory or take fewer of them. {again}"
             ) from error
         except OSError as error:
-            raise RunError(f"{where}: {error.strerror or error}. {again}") from error
+            raise RunError(f"{where}: {error}. {again}") from error
         except Exception as error:
             raise RunError(f"{where}: {type(error).__name__}: {error}. {again}") from error
         return json.loads(json.dumps(result)), cpu_s
@@ -110,7 +123,17 @@ def pack(item: Delayed) -> bytes:
 
 
 def run_inline(packed: bytes) -> tuple[Any, float]:
-    """(result, CPU seconds of this thread) of an item whose graph runs right here."""
+    """(result, CPU seconds of this thread) of an item whose graph runs right here.
+
+    What the input is refused for comes back as the result: trying again would not help.
+    """
     start = time.thread_time()
     graph, key = cloudpickle.loads(packed)
-    return get_sync(graph, key), time.thread_time() - start
+    try:
+        result = get_sync(graph, key)
+    except StoreError:
+        raise
+    except CemiError as error:
+        error.add_note(traceback.format_exc())
+        result = error
+    return result, time.thread_time() - start

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +17,7 @@ from dask.utils import format_bytes
 from distributed import Client, performance_report
 
 from cemi_dask import __version__, frames
-from cemi_dask.errors import ConfigError
+from cemi_dask.errors import ConfigError, StoreError
 from cemi_dask.pipeline.cluster import (
     AddressOptions,
     LocalOptions,
@@ -28,12 +27,13 @@ from cemi_dask.pipeline.cluster import (
     peak_rss_bytes,
 )
 from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
-from cemi_dask.pipeline.context import Context, RunFolder
+from cemi_dask.pipeline.context import Context, Order
 from cemi_dask.pipeline.digests import run_digests
+from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import Ledger
 from cemi_dask.pipeline.progress import Progress, choose_progress
 from cemi_dask.pipeline.stages import walk
-from cemi_dask.store import remove_partial_files, write_json_atomic
+from cemi_dask.store import storing, write_json_atomic
 
 LIBRARIES = ("numpy", "scipy", "dask", "distributed", "zarr", "opencv-python-headless", "av")
 
@@ -83,28 +83,35 @@ def run(
     checked = config if isinstance(config, RunConfig) else load_config(config)
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
-    digests = run_digests(checked, base, frames.find_sources(checked.input, base))
-    if fresh:
-        clear(folder)
-    with open_context(checked, base, folder, options, digests, progress) as context:
+    sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
+    order = Order(checked, base, run_digests(checked, base, sources), tuple(sources))
+    with open_context(order, folder, options, fresh=fresh, progress=progress) as context:
         return Job(context, walk).work(until)
 
 
 @contextmanager
 def open_context(
-    config: RunConfig,
-    base: Path,
+    order: Order,
     folder: RunFolder,
     cluster: LocalOptions | AddressOptions,
-    digests: dict[str, str],
+    *,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Context]:
-    """A locked run folder, a connected client, and progress on the terminal."""
+    """A locked run folder (emptied where `fresh`), a connected client, progress on the terminal.
+
+    Raises ConfigError for a folder that holds what no run has left, ResourceError for one in
+    which another process is running.
+    """
+    folder.refuse_foreign(fresh=fresh)
     ledger = Ledger(folder.ledger)
     bars = nullcontext(progress) if progress is not None else choose_progress()
-    with ledger.locked(), bars as shown, open_client(cluster) as client:
-        remove_partial_files(folder.path)
-        yield Context(config, base, folder, client, ledger, shown, digests)
+    with ledger.locked():
+        if fresh:
+            folder.clear()
+        folder.sweep()
+        with bars as shown, open_client(cluster) as client:
+            yield Context(order, folder, client, ledger, shown)
 
 
 def out_folder(config: RunConfig, base: Path, out: str | Path | None) -> Path:
@@ -112,21 +119,6 @@ def out_folder(config: RunConfig, base: Path, out: str | Path | None) -> Path:
     if out is not None:
         return Path(out).resolve()
     return (base / (config.out or f"{config.name}-run")).resolve()
-
-
-def clear(folder: RunFolder) -> None:
-    """Delete what an earlier run wrote in `folder`, and nothing else."""
-    if folder.path.exists() and not folder.ledger.is_dir() and any(folder.path.iterdir()):
-        raise ConfigError(
-            f"--fresh: {folder.path} holds files but no ledger, so it is no run folder. "
-            "Give another --out."
-        )
-    for name in RunFolder.OWN:
-        path = folder.path / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 class Job:
@@ -139,6 +131,7 @@ class Job:
         self.started = now()
         self.link: str | None = None
         self.memory = {"client": peak_rss_bytes()}
+        self.machine = machine(context.client)
 
     def work(self, until: str) -> RunResult:
         """Run the stages up to `until` and write run.json after each one."""
@@ -146,19 +139,20 @@ class Job:
         self.link = dashboard_link(context.client)
         if self.link:
             context.progress.say(f"Dashboard: {self.link}")
-        state = "running"
         try:
-            with performance_report(filename=str(context.folder.path / "dask-report.html")):
+            with dask_report(context.folder.path / "dask-report.html"):
                 for stage in self.walk(context):
                     self._take_memory()
-                    self.write(state)
+                    self.write("running")
                     if stage == until:
                         break
-            state = "finished"
         except BaseException as error:
-            state = "failed"
-            self.write(state, error)
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            # Where the disk is full, the reason of the failure must not get lost.
+            with suppress(StoreError):
+                self.write("interrupted" if interrupted else "failed", error)
             raise
+        state = "finished" if until == STAGES[-1] else f"stopped after {until}"
         self.write(state)
         return RunResult(context.folder.path, self.summary(state))
 
@@ -170,7 +164,7 @@ class Job:
         """Write run.json; `error` is recorded as the reason of a failure."""
         summary = self.summary(state)
         if error is not None:
-            summary["error"] = f"{type(error).__name__}: {error}"
+            summary["error"] = f"{type(error).__name__}: {error}".rstrip(": ")
         write_json_atomic(self.context.folder.run_json, summary)
 
     def summary(self, state: str) -> dict[str, Any]:
@@ -186,12 +180,12 @@ class Job:
             "wall_s": round(time.perf_counter() - self.begun, 3),
             "command": sys.argv,
             "versions": library_versions(),
-            "machine": machine(context.client),
+            "machine": self.machine,
             "dashboard": self.link,
             "pixel_um": config.input.pixel_um,
             **facts,
             "stages": {name: asdict(record) for name, record in context.records.items()},
-            "digests": context.digests,
+            "digests": context.order.digests,
             "memory": {
                 "peak_rss_bytes": self.memory,
                 "largest": format_bytes(max(self.memory.values())),
@@ -200,6 +194,21 @@ class Job:
             "config": config.dump(),
             "config_yaml": config.to_yaml(),
         }
+
+
+@contextmanager
+def dask_report(path: Path) -> Iterator[None]:
+    """Dask's own report of what is done inside, as an HTML file."""
+    report = performance_report(filename=str(path))
+    report.__enter__()
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # a lost scheduler or a full disk: the error inside tells more
+            report.__exit__(None, None, None)
+        raise
+    with storing(path):
+        report.__exit__(None, None, None)
 
 
 def now() -> str:

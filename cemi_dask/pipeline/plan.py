@@ -19,8 +19,8 @@ from cemi_dask.errors import ResourceError
 from cemi_dask.frames.video import index_video
 from cemi_dask.pipeline.cluster import AddressOptions, LocalOptions, parse_cluster
 from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
-from cemi_dask.pipeline.context import RunFolder
 from cemi_dask.pipeline.digests import run_digests
+from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.job import out_folder
 from cemi_dask.pipeline.ledger import read_lines
 

@@ -15,9 +15,10 @@ from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frameset import plane
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
 from cemi_dask.pipeline.config import parse_config
-from cemi_dask.pipeline.context import Context, RunFolder
+from cemi_dask.pipeline.context import Context, Order
 from cemi_dask.pipeline.digests import analysis_digests
-from cemi_dask.pipeline.job import Job, RunResult, clear, open_context
+from cemi_dask.pipeline.folder import RunFolder
+from cemi_dask.pipeline.job import Job, RunResult, open_context
 from cemi_dask.pipeline.stages import (
     analyse_stage,
     pyramid_stage,
@@ -99,10 +100,8 @@ def analyse_mosaic(
             "of that run and run it again."
         )
     base = Path.cwd()
-    digests = analysis_digests(config, base, source)
-    if fresh:
-        clear(folder)
-    with open_context(config, base, folder, _cluster(cluster), digests) as context:
+    order = Order(config, base, analysis_digests(config, base, source))
+    with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
         return Job(context, lambda context: walk_analysis(context, source.absolute())).work(
             "report"
         )

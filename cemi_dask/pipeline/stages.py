@@ -36,8 +36,7 @@ def frames_stage(context: Context) -> Frames:
     """Frames of all sources, copied once into the run's frame store."""
     config, folder = context.config, context.folder
     with context.stage("frames") as scope:
-        sources = frames.find_sources(config.input, context.base)
-        sources = frames.prepare(sources, config.input, context.base)
+        sources = context.order.sources
         items = {
             f"read-frames/{source.key}": named_task(
                 "read-frames", import_source, source, config.frames, str(folder.frames)
@@ -195,7 +194,7 @@ def analyse_stage(
         profile = analyse.profile(cells)
         write(profile, context.folder.tables, "profile")
         if options.hardness is not None:
-            hardness = hardness_file(options, context.base)
+            hardness = hardness_file(options, context.order.base)
             table = analyse.correlate(profile, hardness, options=options.hardness)
             write(table, context.folder.tables, "correlation")
     return cells

@@ -9,7 +9,7 @@ from typing import Any
 
 from cemi_dask.errors import ConfigError
 from cemi_dask.pipeline.config import STAGES
-from cemi_dask.pipeline.context import RunFolder
+from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import read_lines
 
 

@@ -14,11 +14,14 @@ from cemi_dask.analyse.plateaus import PLATEAU_PX, Plateau, find_plateaus
 
 NAN = float("nan")
 BLOCK_PX = 64
-MIN_PLATEAU_PX = 300  # pooled from as far away as it takes, up to the whole mosaic
+MIN_PLATEAU_PX = 50  # pooled from as far away as it takes, up to the whole mosaic
 # Plateau pixels at which a cell has half its full weight: few without noise, where cells differ
 # by the brightness of their grains only; many where chance makes plateaus of noise.
 HALF_WEIGHT_PX = 50.0
 NOISE_SHARE = 0.03
+# Share of the area that plateaus must have. Thin lamellae alone still show some small ones,
+# where they swell or noise makes them look even; their levels lie between the phases'.
+LEAST_SHARE = {5: 0.0, 3: 2.5e-4}
 VOTE_SHARE = 0.5
 COARSE_SHARE = 0.1  # dark flat patches above this share of the mosaic are a phase, not holes
 EMPTY_MARGIN = 0.06  # share of the contrast below the dark phase at which a flat patch is empty
@@ -104,6 +107,8 @@ class BccFraction(Analyser):
         if self.estimator == "label" or "_mean" not in cells:
             return super().settle(cells)
         sources = _sources(cells)
+        if not all(sources):
+            return super().settle(cells)
         half = _half_weight(cells, sources)
         (dark, dark_se), (bright, bright_se) = (self._pooled(cells, s, half) for s in sources)
         contrast = np.where(bright > dark, bright - dark, NAN)
@@ -151,15 +156,23 @@ def _sources(cells: pd.DataFrame) -> tuple[str, str]:
     """Which plateaus give the (dark, bright) level: the larger ones if there are enough of them.
 
     Where the dark phase is so coarse that it holds flat patches only, they are its plateaus.
+    A phase that shows none has the source "".
     """
+    area = float(cells["_count"].sum())
+    dark, bright = (_seen(cells, side, area) for side in ("dark", "bright"))
+    patches = float(cells["_patch_count"].sum())
+    if not dark and patches > COARSE_SHARE * (area + patches):
+        dark = "_flat"
+    return dark, bright
+
+
+def _seen(cells: pd.DataFrame, side: str, area: float) -> str:
+    """The largest plateaus of which there are more than chance makes, "" if there are none."""
     for size in PLATEAU_PX:
-        dark, bright = (float(cells[f"_{s}{size}_count"].sum()) for s in ("dark", "bright"))
-        if min(dark, bright) >= MIN_PLATEAU_PX:
-            break
-    flat_share = float(cells["_patch_count"].sum()) / max(float(cells["_count"].sum()), 1.0)
-    if dark < MIN_PLATEAU_PX and flat_share > COARSE_SHARE:
-        return "_flat", f"_bright{size}"
-    return f"_dark{size}", f"_bright{size}"
+        needed = max(MIN_PLATEAU_PX, LEAST_SHARE[size] * area)
+        if float(cells[f"_{side}{size}_count"].sum()) >= needed:
+            return f"_{side}{size}"
+    return ""
 
 
 def _half_weight(cells: pd.DataFrame, sources: tuple[str, str]) -> float:

@@ -18,14 +18,20 @@ NAN = float("nan")
 Picture = npt.NDArray[np.float32]
 
 PLATEAU_PX = (5, 3)  # in order of preference
+MIN_PX = 1000
 FLAT_PX = 15  # what is dark and flat over this many pixels is no fine eutectic
 RIM_PX = 5  # around it, where the window no longer fits
 # Fourth differences along both axes: passes what is finer than lamellae, that is, noise.
 FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
-SHARE_OF_CONTRAST = 0.01  # how much unevenness a plateau may have besides noise
+# How uneven a dark patch may be besides noise: lamellae, however blurred, are above 0.25, what
+# denoising or shading leaves in an empty patch is below 0.1.
+PATCH_SHARE = 0.15
+SHARE_OF_CONTRAST = 0.06  # how much unevenness a plateau may have besides noise
 # A window of a plateau whose noise happens to be small is taken; one of blurred lamellae
 # whose signal the noise happens to hide is much rarer.
-NOISE_FACTOR = {3: 0.9, 5: 0.9, FLAT_PX: 1.1}
+NOISE_FACTOR = 0.7
+PATCH_NOISE = 1.1
+OUTER_SHARE = 0.2  # of the contrast: how far from the extremes a plateau's level may be
 
 
 @dataclass(frozen=True)
@@ -62,25 +68,24 @@ class Plateaus:
 def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plateaus | None:
     """The plateaus of a cell (y, x); None where it holds too little data or no contrast."""
     inside = cv2.erode(valid.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-    if np.count_nonzero(inside) < 1000:
+    if np.count_nonzero(inside) < MIN_PX:
         return None
     # Levels are kept relative to the median, so that squares lose nothing in float32.
     base = float(np.median(grey[inside]))
     picture = np.where(valid, grey - base, 0).astype(np.float32)
     noise = noise_sigma(picture, inside)
     smooth, _ = _local_moments(picture, 3)
-    low, high = np.percentile(smooth[inside], (1, 99))
-    # Noise alone spans 4.65 standard deviations of the means, that is 1.55 of its own.
-    if not high - low > 2.0 * noise:
+    found = _split(smooth, inside, noise)
+    if found is None:
         return None
-    middle, contrast = np.float32((low + high) / 2), float(high - low)
-    mean, variance = _local_moments(picture, FLAT_PX)
-    core = inside & (variance < _limit(noise, FLAT_PX, contrast)) & (mean < middle)
+    core = _dark_patches(picture, inside, noise=noise, split=found)
     # The window's half width back to the patch's border, and a rim beyond it.
     reach = np.ones((FLAT_PX + 2 * RIM_PX, FLAT_PX + 2 * RIM_PX), np.uint8)
     patch = valid & (cv2.dilate(core.astype(np.uint8), reach) > 0)
+    # Empty patches widen the range of grey levels: phases are told apart without them.
+    split = _split(smooth, inside & ~patch, noise) or found
     pairs = [
-        _plateaus(picture, inside & ~patch, size=size, noise=noise, split=(middle, contrast))
+        _plateaus(picture, inside & ~patch, size=size, noise=noise, split=split)
         for size in PLATEAU_PX
     ]
     mean_rest, count_rest = _mean(picture, valid & ~patch)
@@ -95,6 +100,27 @@ def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plate
         flat_mean=base + mean_patch,
         flat_count=count_patch,
     )
+
+
+def _split(
+    smooth: Picture, where: npt.NDArray[np.bool_], noise: float
+) -> tuple[float, float] | None:
+    """(lowest, highest) grey level of a smoothed picture; None where noise explains them."""
+    if np.count_nonzero(where) < MIN_PX:
+        return None
+    low, high = np.percentile(smooth[where], (1, 99))
+    # Noise alone spans 4.65 standard deviations of the means, that is 1.55 of its own.
+    return (float(low), float(high)) if high - low > 2.0 * noise else None
+
+
+def _dark_patches(
+    picture: Picture, inside: npt.NDArray[np.bool_], *, noise: float, split: tuple[float, float]
+) -> npt.NDArray[np.bool_]:
+    """Centres of windows that are dark and, but for noise, far more even than lamellae."""
+    low, high = split
+    mean, variance = _local_moments(picture, FLAT_PX)
+    even = (PATCH_NOISE * noise) ** 2 + (PATCH_SHARE * (high - low)) ** 2
+    return inside & (variance < np.float32(even)) & (mean < np.float32((low + high) / 2))
 
 
 def _mean(picture: Picture, where: npt.NDArray[np.bool_]) -> tuple[float, int]:
@@ -123,7 +149,7 @@ def _local_moments(picture: Picture, size: int) -> tuple[Picture, Picture]:
 
 def _limit(noise: float, size: int, contrast: float) -> np.float32:
     """Largest variance in a window of a plateau: noise and a little unevenness."""
-    from_noise = (NOISE_FACTOR[size] * noise) ** 2 * (1 - 1 / size**2)
+    from_noise = (NOISE_FACTOR * noise) ** 2 * (1 - 1 / size**2)
     return np.float32(from_noise + (SHARE_OF_CONTRAST * contrast) ** 2)
 
 
@@ -133,13 +159,14 @@ def _plateaus(
     *,
     size: int,
     noise: float,
-    split: tuple[np.float32, float],
+    split: tuple[float, float],
 ) -> tuple[Plateau, Plateau]:
     """(dark, bright) plateaus of one window size."""
-    middle, contrast = split
+    low, high = split
     mean, variance = _local_moments(picture, size)
-    flat = allowed & (variance < _limit(noise, size, contrast))
-    return _summary(mean[flat & (mean < middle)]), _summary(mean[flat & (mean >= middle)])
+    flat = allowed & (variance < _limit(noise, size, high - low))
+    edge = OUTER_SHARE * (high - low)
+    return _summary(mean[flat & (mean < low + edge)]), _summary(mean[flat & (mean > high - edge)])
 
 
 def _summary(levels: Picture) -> Plateau:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,15 +14,30 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from cemi_dask import __version__
-from cemi_dask.errors import CemiError, ConfigError
+from cemi_dask.errors import CemiError, ConfigError, RunError
 
 # Everything heavy (dask, zarr, torch, matplotlib) is imported inside the commands, so that
 # `cemi --help` answers at once.
 
+
+class _Commands(TyperGroup):
+    """The commands; an interrupt ends them as an error with a message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise RunError(
+                "Interrupted. Finished items are kept: run the same command again to go on."
+            ) from error
+
+
 app = typer.Typer(
     name="cemi",
+    cls=_Commands,
     help="Electron-microscope videos or tiles to one mosaic, and to numbers about it.",
     no_args_is_help=True,
     add_completion=False,
@@ -132,7 +151,7 @@ def stitch(
     resume: Resume = True,
 ) -> None:
     """Stitch videos or tiles into a mosaic, without denoising or analysis."""
-    from cemi_dask.pipeline import parse_config
+    from cemi_dask.pipeline import parse_config, run_name
     from cemi_dask.pipeline import run as run_job
 
     tile_options: dict[str, Any] = {}
@@ -142,7 +161,7 @@ def stitch(
         tile_options["positions"] = str(positions.resolve())
         tile_options["position_unit"] = position_unit
     values = {
-        "name": out.resolve().name or "mosaic",
+        "name": run_name(out, "mosaic"),
         "input": {
             "paths": [str(Path(path).absolute()) for path in inputs],
             "pixel_um": pixel_size,
@@ -284,12 +303,18 @@ def main(arguments: list[str] | None = None) -> int:
     # --debug is taken wherever it stands, so that it can be added at the end of a line.
     given = [argument for argument in given if argument != "--debug"]
     try:
-        app(given, prog_name="cemi")
+        with _terminated_like_interrupted():
+            app(given, prog_name="cemi")
     except CemiError as error:
         if debug:
             raise
         print(f"cemi: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:
+        if debug:
+            raise
+        print(f"cemi: {error}. Check that path and the disk, then run again.", file=sys.stderr)
+        return 1
     except Exception as error:
         if debug:
             raise
@@ -302,6 +327,23 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as end:  # how the command-line library ends, also after a usage error
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM (a batch system's, a container's) ends the run as Ctrl-C does: workers and all."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

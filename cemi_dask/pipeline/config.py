@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,11 @@ class RunConfig(_Options):
     def to_yaml(self) -> str:
         """The config as resolved, as YAML in the order of the schema."""
         return yaml.safe_dump(self.dump(), sort_keys=False)
+
+
+def run_name(out: Path, otherwise: str) -> str:
+    """A name for the run in the folder `out`: the folder's, in letters that `name` may have."""
+    return re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or otherwise
 
 
 @cache

@@ -39,9 +39,9 @@ def run_digests(config: RunConfig, base: Path, sources: Sequence[Source]) -> dic
     return _chain(config, base, {"frames": [plain(config.input), plain(config.frames), files]})
 
 
-def analysis_digests(config: RunConfig, base: Path, picture: Path) -> dict[str, str]:
+def analysis_digests(config: RunConfig, base: Path, picture: list[Any]) -> dict[str, str]:
     """The digests of an analysis that starts from a finished mosaic or picture."""
-    return _chain(config, base, {"solve": file_identity(picture)})
+    return _chain(config, base, {"solve": picture})
 
 
 def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, str]:
@@ -82,6 +82,6 @@ def file_identity(path: str | Path) -> list[Any]:
         status = path.stat()
     except OSError as error:
         raise InputError(
-            f"Cannot read {path}, which the config names: {error.strerror}. Correct the path."
+            f"Cannot read {path}: {error.strerror}. Correct the path in the config or command."
         ) from error
     return [path.name, status.st_size, status.st_mtime_ns]

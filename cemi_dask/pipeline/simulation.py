@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
+from cemi_dask.pipeline.config import run_name
 from cemi_dask.simulate import SimulateOptions, simulate_tiles, simulate_videos
-from cemi_dask.store import write_text_atomic
+from cemi_dask.store import storing, write_text_atomic
 
 CONFIG = "ingot.yaml"
 
@@ -26,7 +27,8 @@ def simulate_ingot(
     except ValidationError as error:
         raise ConfigError(f"cemi simulate: {explain(error, given=options)}") from error
     cluster_options = LocalOptions() if cluster is None else parse_cluster(cluster)
-    out.mkdir(parents=True, exist_ok=True)
+    with storing(out):
+        out.mkdir(parents=True, exist_ok=True)
     with open_client(cluster_options):
         made = (simulate_tiles if tiles else simulate_videos)(out, checked)
     pixel_um = made.options.specimen.pixel_um
@@ -35,7 +37,7 @@ def simulate_ingot(
         tile_options = {"positions": "positions.csv"}
         source = {"paths": ["tiles"], "kind": "tiles", "pixel_um": pixel_um, "tiles": tile_options}
     values: dict[str, Any] = {
-        "name": out.resolve().name,
+        "name": run_name(out, "ingot"),
         "input": source,
         "denoise": {"method": "fourier"},
         "analyse": {

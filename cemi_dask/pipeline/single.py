@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
-import numpy as np
 
 from cemi_dask import denoise, frames, store
 from cemi_dask.compute import named_task
-from cemi_dask.errors import ConfigError, InputError
-from cemi_dask.frameset import plane
+from cemi_dask.errors import ConfigError
+from cemi_dask.frameset import Frames, plane
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
-from cemi_dask.pipeline.config import parse_config
+from cemi_dask.pipeline.config import parse_config, run_name
 from cemi_dask.pipeline.context import Context, Order
 from cemi_dask.pipeline.digests import analysis_digests
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.job import Job, RunResult, open_context
+from cemi_dask.pipeline.picture import open_picture, picture_identity
 from cemi_dask.pipeline.stages import (
     analyse_stage,
     pyramid_stage,
@@ -32,35 +32,54 @@ PICTURES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"}
 def denoise_files(source: str, target: Path, *, method: str, cluster: str | None = None) -> int:
     """Denoise a picture into a picture, or a video or folder into TIFFs; how many frames.
 
-    Raises InputError or UnreadableError for input that cannot be used, ConfigError for a
-    target that does not fit the source.
+    Pictures keep their names; frames of a video (those that a run would take) are called
+    VIDEO_00012.tif after the recorded frame. Raises InputError or UnreadableError for input
+    that cannot be used, ConfigError for a target that does not fit the source.
     """
     denoiser = denoise.DENOISERS.parse(method)
-    single = Path(source).suffix.lower() in PICTURES and Path(source).is_file()
-    if single and target.suffix.lower() not in {".png", ".tif", ".tiff"}:
-        raise ConfigError(f"OUT {target} must end in .png or .tif: {source} is one picture.")
-    if not single and target.suffix:
-        raise ConfigError(f"OUT {target} must be a folder: {source} holds several frames.")
+    origin = Path(source)
+    single = origin.suffix.lower() in PICTURES and origin.is_file()
+    _check_target(origin, target, single=single)
     with open_client(_cluster(cluster)):
-        options = frames.InputOptions(paths=(str(Path(source).absolute()),), crop="none")
-        stack = denoise.denoise(frames.open_frames(options), method=denoiser)
-        if single:
-            _write_picture(np.asarray(stack.data[0].compute()), str(target))
-            return 1
-        target.mkdir(parents=True, exist_ok=True)
-        blocks = stack.delayed()
+        options = frames.InputOptions(paths=(str(origin.absolute()),), crop="none")
+        raw = frames.open_frames(options)
+        if single and raw.dtype.kind == "f" and target.suffix.lower() == ".png":
+            raise ConfigError(f"{source} holds float grey levels, which PNG cannot; write a .tif.")
+        blocks = denoise.denoise(raw, method=denoiser).delayed()
+        with store.storing(target):
+            (target.parent if single else target).mkdir(parents=True, exist_ok=True)
+        paths = [target] if single else [target / name for name in _names(raw)]
         items = [
-            named_task("denoise", _write_picture, block, str(target / f"frame_{i:05d}.tif"))
-            for i, block in enumerate(blocks)
+            named_task("denoise", _write_picture, block, str(path))
+            for block, path in zip(blocks, paths, strict=True)
         ]
         da.compute(*items)
-    return len(stack)
+    return len(raw)
+
+
+def _check_target(source: Path, target: Path, *, single: bool) -> None:
+    if single and target.suffix.lower() not in {".png", ".tif", ".tiff"}:
+        raise ConfigError(f"OUT {target} must end in .png or .tif: {source} is one picture.")
+    if not single and (target.suffix or target.is_file()):
+        raise ConfigError(f"OUT {target} must be a folder: {source} holds several frames.")
+    if source.resolve() == target.resolve():
+        raise ConfigError(f"OUT {target} is IN itself, whose pictures would be lost. Give another.")
+
+
+def _names(raw: Frames) -> list[str]:
+    """A file name for every frame, told by where it came from."""
+    files = [Path(file) for file in raw.table["file"]]
+    if raw.nominal == "row":
+        index = raw.table["source_index"]
+        return [f"{file.stem}_{n:05d}.tif" for file, n in zip(files, index, strict=True)]
+    alike = len({file.stem for file in files}) < len(files)  # a.png beside a.tif
+    return [f"{file.name if alike else file.stem}.tif" for file in files]
 
 
 def _write_picture(block: Any, path: str) -> None:
     """Write one frame as PNG or TIFF."""
     picture = plane(block)
-    if path.endswith(".png"):
+    if path.lower().endswith(".png"):
         import cv2
 
         with store.replacing(Path(path)) as temporary:
@@ -87,7 +106,7 @@ def analyse_mosaic(
     """
     config = parse_config(
         {
-            "name": out.resolve().name or "analysis",
+            "name": run_name(out, "analysis"),
             "input": {"paths": [str(source.absolute())], "pixel_um": pixel_um},
             "analyse": options,
         },
@@ -100,7 +119,7 @@ def analyse_mosaic(
             "of that run and run it again."
         )
     base = Path.cwd()
-    order = Order(config, base, analysis_digests(config, base, source))
+    order = Order(config, base, analysis_digests(config, base, picture_identity(source)))
     with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
         return Job(context, lambda context: walk_analysis(context, source.absolute())).work(
             "report"
@@ -130,26 +149,6 @@ def walk_analysis(context: Context, source: Path) -> Iterator[str]:
     yield "analyse"
     report_stage(context)
     yield "report"
-
-
-def open_picture(source: Path, pixel_um: float | None) -> tuple[da.Array, float | None]:
-    """(lazy (y, x) array, pixel size in um or None) of an OME-Zarr, a run folder or a picture.
-
-    Raises InputError when the OME-Zarr's pixel size and the given one disagree.
-    """
-    if source.is_dir():
-        inner = RunFolder(source).mosaic
-        mosaic = store.open_mosaic(inner if inner.is_dir() else source)
-        stated = mosaic.pixel_um
-        if stated is not None and pixel_um is not None and not np.isclose(stated, pixel_um):
-            raise InputError(
-                f"{source} states a pixel size of {stated:g} um, --pixel-size says {pixel_um:g}. "
-                "Leave --pixel-size away, or give the same."
-            )
-        return mosaic.levels[0], stated if stated is not None else pixel_um
-    options = frames.InputOptions(paths=(str(source),), crop="none")
-    stack = frames.open_frames(options)
-    return stack.data[0], pixel_um
 
 
 def _cluster(text: str | None) -> Any:

@@ -1,7 +1,12 @@
 """Numbers out of mosaics: cells of a grid, profiles along x, relation to hardness."""
 
 from cemi_dask.analyse.cell import Analyser, CellView
-from cemi_dask.analyse.correlation import CorrelateOptions, correlate, read_hardness
+from cemi_dask.analyse.correlation import (
+    CorrelateOptions,
+    correlate,
+    correlation_points,
+    read_hardness,
+)
 from cemi_dask.analyse.fractions import BccFraction, LamellarFraction
 from cemi_dask.analyse.grid import CellGrid, GridOptions, make_grid
 from cemi_dask.analyse.profiles import profile
@@ -22,6 +27,7 @@ __all__ = [
     "LamellarFraction",
     "analyse",
     "correlate",
+    "correlation_points",
     "make_grid",
     "profile",
     "read_hardness",

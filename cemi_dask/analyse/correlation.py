@@ -152,6 +152,29 @@ def correlate(
     effective samples) remain, or a series is constant. Raises InputError where no indent
     lies on the profile, or the profile has no positions in micrometres.
     """
+    points = correlation_points(profile, hardness, options=options)
+    value = points["hardness"].to_numpy(float)
+    rows = []
+    for name in points.columns[2:]:
+        measure = points[name].to_numpy(float)
+        known = np.isfinite(measure)
+        rows.append({"measure": name, **_pearson(measure[known], value[known])})
+    return pd.DataFrame(rows, columns=list(CORRELATION_COLUMNS))
+
+
+def correlation_points(
+    profile: pd.DataFrame,
+    hardness: Hardness | Path | str,
+    *,
+    options: CorrelateOptions | None = None,
+) -> pd.DataFrame:
+    """What `correlate` relates: one row per indent on the profile, ascending in x.
+
+    Columns: x_um (on the mosaic, the offset added), hardness, then each measure of the profile
+    that has a standard error, without those in px; its value at the indent, NaN where it is not
+    known. Raises InputError where no indent lies on the profile, or the profile has no
+    positions in micrometres.
+    """
     options = options or CorrelateOptions()
     if not isinstance(hardness, Hardness):
         hardness = read_hardness(hardness, value_column=options.value_column)
@@ -166,15 +189,14 @@ def correlate(
             f"Indents lie at x = {at.min():g}..{at.max():g} um, the profile at "
             f"{x.min():g}..{x.max():g} um; none meets it. Set x_offset_um."
         )
-    rows = []
-    measures = [c.removesuffix("_se") for c in profile.columns if c.endswith("_se")]
-    for name in measures:
-        if name.endswith("_px"):
-            continue  # the same as the column in micrometres
-        value = _profile_at(at[on], x, profile[name].to_numpy(float), options.window_um)
-        known = np.isfinite(value)
-        rows.append({"measure": name, **_pearson(value[known], hardness.value[on][known])})
-    return pd.DataFrame(rows, columns=list(CORRELATION_COLUMNS))
+    # A measure in px is the same as its column in micrometres.
+    names = [c.removesuffix("_se") for c in profile.columns if c.endswith("_se")]
+    measures = {
+        name: _profile_at(at[on], x, profile[name].to_numpy(float), options.window_um)
+        for name in names
+        if not name.endswith("_px")
+    }
+    return pd.DataFrame({"x_um": at[on], "hardness": hardness.value[on], **measures})
 
 
 def _profile_at(

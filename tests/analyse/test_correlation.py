@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from cemi_dask.analyse import CorrelateOptions, correlate, read_hardness
+from cemi_dask.analyse import CorrelateOptions, correlate, correlation_points, read_hardness
 from cemi_dask.analyse.correlation import CORRELATION_COLUMNS, Hardness, effective_sample_size
 from cemi_dask.errors import InputError, UnreadableError
 
@@ -127,3 +127,23 @@ def test_smooth_series_carry_fewer_samples_than_they_have_points():
     smooth = [gaussian_filter1d(rng.normal(size=400), 5.0)[100:300] for _ in range(2)]
     # Gaussian smoothing by sigma 5: the product of two such autocorrelations sums to 12.5.
     assert effective_sample_size(*smooth) == pytest.approx(200 / 12.5, rel=0.6)
+
+
+def test_the_points_are_what_the_correlation_says():
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=30)
+    values[4] = np.nan
+    lengths = {"lamella_width_um": np.arange(30.0), "lamella_width_um_se": 0.1}
+    table = along(values).assign(**lengths, lamella_width_px=1.0, lamella_width_px_se=0.1)
+    hardness = Hardness(np.arange(-5, 20) * 100.0, rng.normal(size=25), np.zeros(25), "HV")
+    options = CorrelateOptions(x_offset_um=200.0)
+    points = correlation_points(table, hardness, options=options)
+    assert [*points.columns] == ["x_um", "hardness", "bcc_fraction", "lamella_width_um"]
+    # Indents at x = -500..1900 um, moved by 200 um; those left of the profile are left out.
+    assert points["x_um"].tolist() == [100.0 * k for k in range(22)]
+    assert points["hardness"].tolist() == hardness.value[3:].tolist()
+    assert points["bcc_fraction"].to_numpy() == pytest.approx(values[:22], nan_ok=True)
+    row = correlate(table, hardness, options=options).set_index("measure").loc["bcc_fraction"]
+    known = points.dropna()
+    assert row["n"] == len(known) == 21
+    assert row["pearson_r"] == pytest.approx(known["bcc_fraction"].corr(known["hardness"]))

@@ -118,3 +118,10 @@ def weighted_standard_error(values: npt.NDArray[Any], weights: npt.NDArray[Any])
     share = np.asarray(weights, np.float64) / np.sum(weights)
     mean = np.sum(share * values)
     return float(np.sqrt(np.sum((share * (values - mean)) ** 2) * n / (n - 1)))
+
+
+def weighted_median(values: npt.NDArray[Any], weights: npt.NDArray[Any]) -> float:
+    """The least of `values` at which half of the weight is reached; needs one or more."""
+    rank = np.argsort(values, kind="stable")
+    total = np.cumsum(np.asarray(weights, np.float64)[rank])
+    return float(values[rank[np.count_nonzero(total < total[-1] / 2)]])

@@ -9,7 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from cemi_dask.analyse.cell import Analyser, CellView, Measured, block_standard_error
+from cemi_dask.analyse.cell import (
+    Analyser,
+    CellView,
+    Measured,
+    block_standard_error,
+    weighted_median,
+)
 from cemi_dask.analyse.plateaus import PLATEAU_PX, Plateau, find_plateaus
 
 NAN = float("nan")
@@ -195,15 +201,9 @@ def _agreeing(
     values: npt.NDArray[np.float64], votes: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
     """True for values within 3 scaled median deviations of the weighted median."""
-    centre = _weighted_median(values, votes)
-    spread = 1.4826 * _weighted_median(np.abs(values - centre), votes)
+    centre = weighted_median(values, votes)
+    spread = 1.4826 * weighted_median(np.abs(values - centre), votes)
     return np.asarray(np.abs(values - centre) <= max(3 * spread, 1e-9))
-
-
-def _weighted_median(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
-    rank = np.argsort(values, kind="stable")
-    total = np.cumsum(weights[rank])
-    return float(values[rank[np.count_nonzero(total < total[-1] / 2)]])
 
 
 def _mean_without_empty(

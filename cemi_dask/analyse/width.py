@@ -11,9 +11,17 @@ import scipy.fft
 import scipy.ndimage
 from pydantic import Field
 
-from cemi_dask.analyse.cell import Analyser, CellView, Measured, weighted_standard_error
+from cemi_dask.analyse.cell import (
+    Analyser,
+    CellView,
+    Measured,
+    weighted_median,
+    weighted_standard_error,
+)
 
 NAN = float("nan")
+# Relative to the cell's median period: what is nearer always counts, what is farther never.
+LEAST_APART, MOST_APART = 0.1, 0.25
 MIN_PEAK = 30.0  # power of a peak over the mean power of the band
 
 
@@ -82,9 +90,11 @@ class LamellaWidth(Analyser):
         periods, areas = np.array(found, np.float64).reshape(-1, 2).T
         if not len(periods):
             return periods, areas
-        # A patch on a colony border or a scratch may peak elsewhere; it is left out.
-        apart = np.abs(periods - np.median(periods))
-        keep = apart <= np.maximum(5.0 * np.median(apart), 0.1 * np.median(periods))
+        # A patch on a colony border, a scratch or the arms of a dendrite may peak elsewhere. It
+        # is left out, also where such patches are so many that they widen the spread.
+        middle = weighted_median(periods, areas)
+        apart = np.abs(periods - middle)
+        keep = apart <= np.clip(5.0 * np.median(apart), LEAST_APART * middle, MOST_APART * middle)
         return periods[keep], areas[keep]
 
     def _period(self, grey: npt.NDArray[Any], inside: npt.NDArray[np.bool_]) -> float:

@@ -105,7 +105,8 @@ class BccFraction(Analyser):
             "_noise": found.noise,
             "_mean": found.mean,
             "_count": float(found.count),
-            "_mean_se": block_standard_error(grey, view.valid, BLOCK_PX),
+            "_mean_se": block_standard_error(grey, view.valid & ~found.patch, BLOCK_PX),
+            "_whole_se": block_standard_error(grey, view.valid, BLOCK_PX),
         }
 
     def settle(self, cells: pd.DataFrame) -> pd.DataFrame:
@@ -118,9 +119,9 @@ class BccFraction(Analyser):
         half = _half_weight(cells, sources)
         (dark, dark_se), (bright, bright_se) = (self._pooled(cells, s, half) for s in sources)
         contrast = np.where(bright > dark, bright - dark, NAN)
-        mean = _mean_without_empty(cells, dark - EMPTY_MARGIN * contrast)
+        mean, mean_se = _mean_without_empty(cells, dark - EMPTY_MARGIN * contrast)
         share = (bright - mean) / contrast
-        error = np.hypot(cells["_mean_se"], np.hypot(share * dark_se, (1 - share) * bright_se))
+        error = np.hypot(mean_se, np.hypot(share * dark_se, (1 - share) * bright_se))
         cells = cells.assign(
             bcc_fraction=share if self.dark else 1 - share,
             bcc_fraction_se=error / contrast,
@@ -208,13 +209,14 @@ def _agreeing(
 
 def _mean_without_empty(
     cells: pd.DataFrame, limit: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Mean grey level of each cell, without flat patches darker than `limit`."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(mean, standard error) of each cell's grey, without flat patches darker than `limit`."""
     mean, count = cells["_mean"].to_numpy(float), cells["_count"].to_numpy(float)
     patch_mean, patch_count = cells["_patch_mean"].to_numpy(float), cells["_patch_count"]
-    # A flat patch that is no hole is BCC: it counts.
+    # A flat patch that is no hole is BCC (or a cell of one phase): it counts.
     counts = (cells["_flat_level"].to_numpy(float) >= limit) & (patch_count.to_numpy() > 0)
     extra = np.where(counts, patch_count.to_numpy(float), 0.0)
     total = np.where(count > 0, mean, 0.0) * count + np.where(counts, patch_mean, 0.0) * extra
+    error = np.where(counts, cells["_whole_se"].to_numpy(float), cells["_mean_se"].to_numpy(float))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(total / (count + extra))
+        return np.asarray(total / (count + extra)), error

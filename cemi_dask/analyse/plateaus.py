@@ -52,7 +52,8 @@ class Plateaus:
 
     `dark`, `bright`: one `Plateau` per size in `PLATEAU_PX`; `noise` the standard deviation
     of the noise; `mean`, `count` of the valid pixels outside dark flat patches; `flat` the
-    dark flat patches themselves, `flat_mean`, `flat_count` with a rim around them.
+    dark flat patches themselves, `flat_mean`, `flat_count` with a rim around them, `patch`
+    (y, x) True there. A cell without contrast is one patch, dark or bright, of no plateau.
     """
 
     dark: tuple[Plateau, ...]
@@ -63,10 +64,11 @@ class Plateaus:
     flat: Plateau
     flat_mean: float
     flat_count: int
+    patch: npt.NDArray[np.bool_]
 
 
 def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plateaus | None:
-    """The plateaus of a cell (y, x); None where it holds too little data or no contrast."""
+    """The plateaus of a cell (y, x); None where it holds too little data."""
     inside = cv2.erode(valid.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     if np.count_nonzero(inside) < MIN_PX:
         return None
@@ -77,7 +79,7 @@ def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plate
     smooth, _ = _local_moments(picture, 3)
     found = _split(smooth, inside, noise)
     if found is None:
-        return None
+        return _without_contrast(picture, valid, base=base, noise=noise)
     core = _dark_patches(picture, inside, noise=noise, split=found)
     # The window's half width back to the patch's border, and a rim beyond it.
     reach = np.ones((FLAT_PX + 2 * RIM_PX, FLAT_PX + 2 * RIM_PX), np.uint8)
@@ -99,6 +101,25 @@ def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plate
         flat=_summary(picture[core]).above(base),
         flat_mean=base + mean_patch,
         flat_count=count_patch,
+        patch=patch,
+    )
+
+
+def _without_contrast(
+    picture: Picture, valid: npt.NDArray[np.bool_], *, base: float, noise: float
+) -> Plateaus:
+    mean, count = _mean(picture, valid)
+    none = (Plateau(0, NAN),) * len(PLATEAU_PX)
+    return Plateaus(
+        dark=none,
+        bright=none,
+        noise=noise,
+        mean=NAN,
+        count=0,
+        flat=Plateau(0, base + mean),
+        flat_mean=base + mean,
+        flat_count=count,
+        patch=valid,
     )
 
 

@@ -7,6 +7,7 @@ from cemi_dask.analyse import AnalyseOptions, GridOptions, analyse, make_grid, p
 from cemi_dask.geometry import Box
 from cemi_dask.segment import segment
 from cemi_dask.simulate import Microscope, Specimen
+from cemi_dask.simulate.specimen import Gradient
 
 ONLY_BCC = AnalyseOptions(measures=["bcc_fraction"])
 GRID = GridOptions(rows=5, cols=6)
@@ -105,3 +106,78 @@ def test_coarse_phases_are_measured_from_their_flat_patches():
     mosaic = da.from_array(np.rint(grey).astype(np.uint8), chunks=450)
     table = analyse(mosaic, {}, grid=GridOptions(rows=2, cols=2), options=ONLY_BCC)
     assert table["bcc_fraction"].mean() == pytest.approx(dark.mean(), abs=0.005)
+
+
+def test_a_cell_of_one_phase_is_measured_by_its_neighbours_levels(ingot):
+    specimen, _ = ingot
+    grey = picture(specimen, psf_px=0.7, noise=4.5)
+    rng = np.random.default_rng(1)
+    for x, level in ((0, 170), (508, 15)):  # all dendrite; all hole
+        grey[:413, x : x + 508] = np.clip(rng.normal(level, 4.5, (413, 508)), 1, 255)
+    cells = analyse(da.from_array(grey), {}, grid=GRID, options=ONLY_BCC)
+    assert cells["bcc_fraction"].iloc[0] == pytest.approx(0.0, abs=0.02)
+    assert cells["bcc_fraction_se"].iloc[0] < 0.02
+    assert np.isnan(cells["bcc_fraction"].iloc[1])
+    assert cells["bcc_fraction"].iloc[2:].notna().all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 4.5])
+def test_cells_with_empty_patches_measure_the_rest_of_them(noise):
+    # Without noise (as when denoised away) the patches are the flattest dark places of all.
+    specimen = Specimen(width_px=2032, height_px=1239, seed=3, empty_per_cell=0.6)
+    clean = specimen.image(0, 0, (1239, 2032))
+    noisy = clean + np.random.default_rng(0).normal(0, noise, clean.shape)
+    grey = np.clip(np.rint(noisy), 1, 255).astype(np.uint8)
+    grid = make_grid(grey.shape, GridOptions(rows=3, cols=4))
+    cells = analyse(da.from_array(grey), {}, grid=grid, options=ONLY_BCC)
+    truth = specimen.truth(Box(0, 0, *grey.shape))
+    valid = [truth["valid"][box.slices] for _, _, box in grid]
+    true = [truth["bcc"][box.slices][v].mean() for (_, _, box), v in zip(grid, valid, strict=True)]
+    assert min(v.mean() for v in valid) < 0.85
+    error = cells["bcc_fraction"].to_numpy() - true
+    assert np.abs(error).max() < 0.02  # grains of one cell: 0.6 points; rims of patches
+    assert cells["bcc_fraction_se"].max() < 0.02
+
+
+def test_lamellae_too_thin_to_show_their_level_are_nan_and_no_guess():
+    everywhere = Gradient(left=1.0, middle=1.0, right=1.0)
+    fine = Gradient(left=4.8, middle=4.8, right=4.8)
+    specimen = Specimen(
+        width_px=1524,
+        height_px=1239,
+        seed=2,
+        lamellar_fraction=everywhere,
+        period_px=fine,
+        empty_per_cell=0.0,
+    )
+    clean = specimen.image(0, 0, (1239, 1524), psf_sigma_px=0.6)
+    grey = np.clip(np.rint(clean), 1, 255).astype(np.uint8)
+    label = segment(da.from_array(grey), method="bradley")
+    cells = analyse(
+        da.from_array(grey), {"bcc": label}, grid=GridOptions(rows=3, cols=3), options=ONLY_BCC
+    )
+    assert cells["bcc_fraction"].isna().all()
+    assert cells["bcc_fraction_label"].between(0.2, 0.5).all()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("left", [0, 60_000, 120_000])
+@pytest.mark.slow
+def test_the_noise_free_fraction_at_the_height_of_the_reference_ingot(seed, left):
+    """19 cells of 413 px to a bin: the grains' brightness averages out."""
+    shape = (7848, 2032)
+    specimen = Specimen(seed=seed)
+    grey, bcc, valid = np.empty(shape, np.uint8), np.zeros(4), np.zeros(4)
+    grid = make_grid(shape, GridOptions(rows=19, cols=4))
+    for y in range(0, 7848, 981):
+        strip = slice(y, y + 981)
+        grey[strip] = np.clip(np.rint(specimen.image(y, left, (981, 2032))), 1, 255)
+        truth = specimen.truth_at(y, left, (981, 2032))
+        for k, (start, stop) in enumerate(grid.x_spans):
+            bcc[k] += truth["bcc"][:, start:stop].sum(dtype=float)
+            valid[k] += np.count_nonzero(truth["valid"][:, start:stop])
+    mosaic = da.from_array(grey, chunks=2048)
+    found = profile(analyse(mosaic, {}, grid=grid, options=ONLY_BCC))
+    error = 100 * (found["bcc_fraction"].to_numpy() - bcc / valid)
+    assert np.abs(error).max() < 0.4
+    assert np.abs(error).mean() < 0.3

@@ -71,9 +71,10 @@ class Context:
         return self.order.config
 
     def warn(self, text: str) -> None:
-        """Record a warning for run.json and the report, once."""
+        """Say a warning and record it for run.json and the report, once."""
         if text not in self.warnings:
             self.warnings.append(text)
+            self.progress.say(f"Warning: {text}")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageScope]:

@@ -47,8 +47,10 @@ def open_picture(source: Path, pixel_um: float | None) -> tuple[da.Array, float 
 
 def picture_identity(source: Path) -> list[Any]:
     """What tells whether the mosaic or picture has changed; InputError where there is none."""
+    if not source.is_dir():
+        return file_identity(source)
     # A folder's own time does not change with what lies deeper in it; metadata do.
-    return file_identity(zarr_folder(source) / "zarr.json" if source.is_dir() else source)
+    return file_identity(store.open_mosaic(zarr_folder(source)).path / "zarr.json")
 
 
 def zarr_folder(source: Path) -> Path:

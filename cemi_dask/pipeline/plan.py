@@ -17,6 +17,7 @@ from dask.utils import format_bytes
 from cemi_dask import frames
 from cemi_dask.errors import ResourceError
 from cemi_dask.frames.video import index_video
+from cemi_dask.pipeline.checks import check_analysis
 from cemi_dask.pipeline.cluster import AddressOptions, LocalOptions, parse_cluster
 from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
 from cemi_dask.pipeline.digests import run_digests
@@ -95,6 +96,7 @@ def make_plan(
     checked = config if isinstance(config, RunConfig) else load_config(config)
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
+    check_analysis(checked.analyse, base, checked.input.pixel_um)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
     digests = run_digests(checked, base, sources)
     finished = {stage: finished_items(folder, stage, digests[stage]) for stage in STAGES}

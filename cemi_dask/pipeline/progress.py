@@ -127,7 +127,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         """A line for the user."""
-        self.rich.console.print(text, highlight=False)
+        self.rich.console.print(text, highlight=False, markup=False)
 
 
 def choose_progress(console: Console | None = None) -> Lines | Bars:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import dask.array as da
 
 from cemi_dask import denoise, frames, store
 from cemi_dask.compute import named_task
-from cemi_dask.errors import ConfigError
+from cemi_dask.errors import ConfigError, UnreadableError
 from cemi_dask.frameset import Frames, plane
+from cemi_dask.pipeline.checks import check_analysis
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
 from cemi_dask.pipeline.config import parse_config, run_name
 from cemi_dask.pipeline.context import Context, Order
@@ -20,6 +22,7 @@ from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.job import Job, RunResult, open_context
 from cemi_dask.pipeline.picture import open_picture, picture_identity
 from cemi_dask.pipeline.stages import (
+    NO_PIXEL_SIZE,
     analyse_stage,
     pyramid_stage,
     report_stage,
@@ -38,6 +41,8 @@ def denoise_files(source: str, target: Path, *, method: str, cluster: str | None
     """
     denoiser = denoise.DENOISERS.parse(method)
     origin = Path(source)
+    if not (origin.exists() or has_magic(source)):
+        raise UnreadableError(f"{source} does not exist. Correct the path.")
     single = origin.suffix.lower() in PICTURES and origin.is_file()
     _check_target(origin, target, single=single)
     with open_client(_cluster(cluster)):
@@ -120,16 +125,17 @@ def analyse_mosaic(
         )
     base = Path.cwd()
     order = Order(config, base, analysis_digests(config, base, picture_identity(source)))
+    picture = open_picture(source.absolute(), pixel_um)
+    check_analysis(config.analyse, base, picture[1])
     with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
-        return Job(context, lambda context: walk_analysis(context, source.absolute())).work(
-            "report"
-        )
+        return Job(context, lambda context: walk_analysis(context, *picture)).work("report")
 
 
-def walk_analysis(context: Context, source: Path) -> Iterator[str]:
+def walk_analysis(context: Context, array: da.Array, pixel_um: float | None) -> Iterator[str]:
     """The stages of `cemi analyse`: copy the picture, then segment, measure, report."""
-    array, pixel_um = open_picture(source, context.config.input.pixel_um)
     options = context.config.mosaic
+    if pixel_um is None:
+        context.warn(f"{NO_PIXEL_SIZE} Give --pixel-size for micrometres.")
     with context.stage("blend") as scope:
         shard_px = store.fit_shard(array.shape, options)
         store.write_mosaic(

@@ -18,6 +18,7 @@ from cemi_dask.pipeline.context import Context
 from cemi_dask.pipeline.digests import hardness_file
 from cemi_dask.report import write_report
 
+NO_PIXEL_SIZE = "No pixel size is known: lengths are in px, and the columns in um are empty."
 DENOISE_BLOCK = 4  # frames per denoising item: about a second of work each
 
 
@@ -37,6 +38,8 @@ def frames_stage(context: Context) -> Frames:
     config, folder = context.config, context.folder
     with context.stage("frames") as scope:
         sources = context.order.sources
+        if config.input.pixel_um is None:
+            context.warn(f"{NO_PIXEL_SIZE} Set input.pixel_um (--pixel-size) for micrometres.")
         items = {
             f"read-frames/{source.key}": named_task(
                 "read-frames", import_source, source, config.frames, str(folder.frames)

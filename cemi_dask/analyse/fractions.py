@@ -64,7 +64,10 @@ class BccFraction(Analyser):
     mixes the two phases' grey levels to the cell's mean. The levels are read where the
     picture is flat over some pixels, away from phase borders, and pooled over neighbouring
     cells; brightness, contrast and blur cancel. Flat patches darker than both phases (holes,
-    unpolished spots) are left out. NaN where no flat place shows one of the phases.
+    unpolished spots) are left out. NaN where no flat place shows one of the phases, as in
+    lamellae of 2 px all over. On simulated ingots a bin of 508 x 1570 px is off by 0.25
+    points rms without noise (at most 0.6; grains of other brightness), and on average by -0.1
+    at noise 4.5, -0.6 at noise 25 denoised and -0.8 as recorded.
     ``label``: the share of valid pixels with the label ``bcc`` (with Bradley's threshold, the
     paper's way; it moves with contrast and blur, and its threshold follows the local mean,
     so that a gradient of the fraction comes out changed).

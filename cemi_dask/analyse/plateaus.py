@@ -26,7 +26,10 @@ FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 # How uneven a dark patch may be besides noise: lamellae, however blurred, are above 0.25, what
 # denoising or shading leaves in an empty patch is below 0.1.
 PATCH_SHARE = 0.15
-SHARE_OF_CONTRAST = 0.06  # how much unevenness a plateau may have besides noise
+# How much unevenness a plateau may have besides noise. Less finds only the over- and
+# undershoot of denoised lamellae; with this much, both levels come out a little too near each
+# other, by shares that cancel in the fraction.
+SHARE_OF_CONTRAST = 0.06
 # A window of a plateau whose noise happens to be small is taken; one of blurred lamellae
 # whose signal the noise happens to hide is much rarer.
 NOISE_FACTOR = 0.7

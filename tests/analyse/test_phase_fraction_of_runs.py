@@ -46,7 +46,6 @@ def test_the_profile_of_a_run_is_the_specimens(
 ) -> None:
     error = error_per_bin(tmp_path, denoise=denoise, seed=seed, noise_sigma=noise)
     assert abs(error.mean()) < mean
-    print("MEASURED", error.round(2), error.mean())
     assert np.abs(error).max() < worst
 
 
@@ -61,6 +60,5 @@ def test_empty_patches_are_not_taken_for_the_dark_phase(tmp_path: Path) -> None:
         specimen={"kind": "eutectic", "empty_per_cell": 0.4},
         microscope={"vignetting": 0.08},
     )
-    print("MEASURED", error.round(2), error.mean())
     assert abs(error.mean()) < 1.5
     assert np.abs(error).max() < 2.0

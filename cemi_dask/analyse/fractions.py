@@ -29,6 +29,7 @@ NOISE_SHARE = 0.03
 # where they swell or noise makes them look even; their levels lie between the phases'.
 LEAST_SHARE = {5: 0.0, 3: 2.5e-4}
 VOTE_SHARE = 0.5
+AGREE_REACH = 4.0  # what cells agree on is asked farther away than levels are pooled
 COARSE_SHARE = 0.1  # dark flat patches above this share of the mosaic are a phase, not holes
 EMPTY_MARGIN = 0.06  # share of the contrast below the dark phase at which a flat patch is empty
 
@@ -149,8 +150,10 @@ class BccFraction(Analyser):
         x, y = cells["x_px"].to_numpy(float), cells["y_px"].to_numpy(float)
         for k in range(len(cells)):
             away = np.hypot(x[has] - x[k], y[has] - y[k])
-            near = np.exp(-0.5 * (away / _reach(away, count[has], self.pool_px)) ** 2)
-            keep = _agreeing(own[has], votes[has] * near)
+            reach = _reach(away, count[has], self.pool_px)
+            near = np.exp(-0.5 * (away / reach) ** 2)
+            wide = np.exp(-0.5 * (away / (AGREE_REACH * reach)) ** 2)
+            keep = _agreeing(own[has], votes[has] * wide)
             share = (weights[has] * near)[keep]
             share /= share.sum()
             level[k] = np.sum(share * own[has][keep])

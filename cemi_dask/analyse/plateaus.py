@@ -19,7 +19,7 @@ Picture = npt.NDArray[np.float32]
 
 PLATEAU_PX = (5, 3)  # in order of preference
 MIN_PX = 1000
-FLAT_PX = 15  # what is dark and flat over this many pixels is no fine eutectic
+FLAT_PX = 9  # what is dark and flat over this many pixels is no fine eutectic
 RIM_PX = 5  # around it, where the window no longer fits
 # Fourth differences along both axes: passes what is finer than lamellae, that is, noise.
 FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])

@@ -28,7 +28,14 @@ class NoOverlapError(CemiError, ValueError):
 
 
 class DisconnectedError(CemiError, ValueError):
-    """Frames that form several islands where one was required."""
+    """Frames that form several islands where one was required.
+
+    `islands` holds the numbers of their frames, the largest island first.
+    """
+
+    def __init__(self, message: str, islands: tuple[tuple[int, ...], ...] = ()) -> None:
+        super().__init__(message)
+        self.islands = islands
 
 
 class StoreError(CemiError, OSError):

@@ -118,7 +118,7 @@ def image_header(path: str | Path) -> tuple[tuple[int, int], str]:
             with tifffile.TiffFile(path) as tif:
                 page = tif.pages[0]
                 name = np.dtype(page.dtype).name
-                size = int(page.shape[0]), int(page.shape[1])
+                size = int(page.imagelength), int(page.imagewidth)
         except Exception as error:
             raise _unreadable(path, str(error)) from error
         return size, "float32" if name == "float64" else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def read_positions(
     """
     try:
         table = pd.read_csv(path, sep=None, engine="python", skipinitialspace=True)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UnreadableError(
             f"{path} cannot be read as a table of stage positions ({error}). It needs a header "
             "and columns such as file,x_um,y_um."

@@ -70,6 +70,8 @@ def _scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) 
     origins, gaps = bridge(follower)
     records = [_taken_record(source, index, taken, origins) for taken in follower.taken]
     warnings = [*index.problems, *gaps, *_overlap_warnings(records, follower)]
+    if recorded > 1 and len(follower.taken) == 1:
+        warnings.append(f"the picture does not move in {recorded} recorded frames: one was taken")
     records += [_refused_record(source, index, p, reason) for p, reason in follower.refused]
     warnings += [
         f"{n} of {recorded} recorded frames are {reason}" for reason, n in sorted(refused.items())

@@ -27,6 +27,13 @@ def build_table(
             f"None of the {sum(s['recorded'] for s in scans)} recorded frames could be taken. "
             "See the warnings of each file."
         )
+    if not table["used"].any():
+        reasons = table["reason"].value_counts()
+        told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        raise InputError(
+            f"None of the {len(table)} pictures can be used ({told}), {table['file'].iloc[0]} first. "
+            "If they are not blank, lower frames.blank_correlation and frames.blank_contrast."
+        )
     return table, sources[0].nominal
 
 

@@ -8,6 +8,7 @@ frame's number is the rank of its packet's time stamp.
 from __future__ import annotations
 
 import bisect
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ def open_video(path: str | Path) -> Iterator[tuple[Any, Any]]:
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(
             f"{path} cannot be read as a video: {describe_file(path)} "
-            f"({getattr(error, 'strerror', None) or error}). "
+            f"({_without_index(path) or getattr(error, 'strerror', None) or error}). "
             "Record or export it again, or leave it out."
         ) from error
     with container:
@@ -116,6 +117,27 @@ def open_video(path: str | Path) -> Iterator[tuple[Any, Any]]:
         # Without this, damaged packets decode to noise in silence.
         stream.codec_context.options = {"err_detect": "explode"}
         yield container, stream
+
+
+def _without_index(path: str | Path) -> str:
+    """What is wrong with an MP4 or MOV that was cut short, in words; empty for other files."""
+    try:
+        with Path(path).open("rb") as stream:
+            size, at, boxes = Path(path).stat().st_size, 0, []
+            while at + 8 <= size and len(boxes) < 100:
+                stream.seek(at)
+                length, name = struct.unpack(">I4s", stream.read(8))
+                boxes.append(name)
+                if length == 1:  # a 64-bit length follows
+                    length = struct.unpack(">Q", stream.read(8))[0]
+                if length < 8:
+                    break
+                at += length
+    except (OSError, struct.error):
+        return ""
+    if boxes[:1] != [b"ftyp"] or b"moov" in boxes:
+        return ""
+    return "it was cut short: its index, which such files have at their end, is missing"
 
 
 def video_header(path: str | Path) -> tuple[tuple[int, int], str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import numpy as np
 import pandas as pd
 
 from cemi_dask import analyse, blend, denoise, frames, register, segment, solve, store
 from cemi_dask.compute import named_task
+from cemi_dask.errors import DisconnectedError, NoOverlapError
 from cemi_dask.frameset import Frames
 from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
@@ -19,6 +21,7 @@ from cemi_dask.pipeline.digests import hardness_file
 from cemi_dask.report import write_report
 
 NO_PIXEL_SIZE = "No pixel size is known: lengths are in px, and the columns in um are empty."
+MOST_TOLD = 6  # islands that a message names
 DENOISE_BLOCK = 4  # frames per denoising item: about a second of work each
 
 
@@ -87,19 +90,49 @@ def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
     """The layout, with the tables of pairs and positions."""
     options = context.config.solve
     with context.stage("solve"):
-        layout = solve.solve(graph, options=options)
+        try:
+            layout = solve.solve(graph, options=options)
+        except DisconnectedError as error:
+            told = islands_told(error.islands, raw.table)
+            raise DisconnectedError(f"{error} The smaller ones: {told}.", error.islands) from error
         pairs = solve.pairs_table(graph, layout, options=options)
+        refuse_unlinked_grid(raw, pairs)
         tables = context.folder.tables
         store.write_table(pairs, tables, "pairs")
         store.write_table(solve.positions_table(layout, raw.table), tables, "positions")
         context.facts["pairs"] = {k: int(v) for k, v in pairs["status"].value_counts().items()}
-        islands = int(layout.component[layout.used].max()) + 1
-        if islands > 1:
+        numbers = np.unique(layout.component[layout.used])
+        if len(numbers) > 1:
+            members = [np.flatnonzero(layout.component == number).tolist() for number in numbers]
             context.warn(
-                f"The frames form {islands} islands that no accepted pair links; the smaller ones "
-                "are placed by their expected positions (component > 0 in positions.csv)."
+                f"The frames form {len(numbers)} islands that no accepted pair links; the smaller "
+                "ones are placed by their expected positions (component > 0 in positions.csv): "
+                f"{islands_told(members, raw.table)}"
             )
     return layout
+
+
+def islands_told(islands: Sequence[Sequence[int]], table: pd.DataFrame) -> str:
+    """The islands but the first in words: how many frames, and which is their first."""
+    told = []
+    for members in islands[1:MOST_TOLD]:
+        first = table.iloc[members[0]]
+        recorded = f" frame {first['source_index']}" if first["time_s"] >= 0 else ""
+        count = f"{len(members)} frame{'s' if len(members) > 1 else ''}"
+        told.append(f"{count} from {Path(str(first['file'])).name}{recorded} on")
+    return "; ".join(told) + (" and so on" if len(islands) > MOST_TOLD else "")
+
+
+def refuse_unlinked_grid(raw: Frames, pairs: pd.DataFrame) -> None:
+    """Raise NoOverlapError where nothing links the tiles of a grid, whose pitch is a guess."""
+    if raw.nominal != "grid" or not len(pairs) or pairs["status"].isin(["ok", "ambiguous"]).any():
+        return
+    first, second = (Path(str(raw.table["file"].iloc[pairs[k].iloc[0]])).name for k in "ij")
+    raise NoOverlapError(
+        f"None of the {len(pairs)} pairs of neighbouring tiles ({first} and {second} first) shows "
+        "a common part. Check that they overlap and that rows and columns are right "
+        "(input.tiles.pattern), or give stage positions (input.tiles.positions)."
+    )
 
 
 # ---------------------------------------------------------------- denoise, blend

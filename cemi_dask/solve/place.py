@@ -78,5 +78,6 @@ def _disconnected(component: Ints, priors: Priors) -> DisconnectedError:
     return DisconnectedError(
         f"{sum(len(m) for m in islands)} frames form {len(islands)} islands without a common "
         f"position; the smaller ones hold {smaller}{more}. Give stage positions or rows and "
-        f"columns, lower register.min_score, or set solve.allow_islands to lay them side by side."
+        f"columns, lower register.min_score, or set solve.allow_islands to lay them side by side.",
+        tuple(tuple(members.tolist()) for members in islands),
     )

@@ -116,7 +116,7 @@ def image_header(path: str | Path) -> tuple[tuple[int, int], str]:
 
         try:
             with tifffile.TiffFile(path) as tif:
-                page = tif.pages[0]
+                page = tif.pages.first
                 name = np.dtype(page.dtype).name
                 size = int(page.imagelength), int(page.imagewidth)
         except Exception as error:

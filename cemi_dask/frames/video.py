@@ -123,7 +123,8 @@ def _without_index(path: str | Path) -> str:
     """What is wrong with an MP4 or MOV that was cut short, in words; empty for other files."""
     try:
         with Path(path).open("rb") as stream:
-            size, at, boxes = Path(path).stat().st_size, 0, []
+            size, at = Path(path).stat().st_size, 0
+            boxes: list[bytes] = []
             while at + 8 <= size and len(boxes) < 100:
                 stream.seek(at)
                 length, name = struct.unpack(">I4s", stream.read(8))

@@ -97,6 +97,17 @@ class Ledger:
         """The ledger of `stage` under `digest`, emptied where the digest differs."""
         return StageLedger(self.folder / f"{stage}.jsonl", stage, digest)
 
+    def held(self) -> bool:
+        """Whether a process is running in this run folder."""
+        try:
+            with open(self.folder / "lock") as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run folder; raises ResourceError when another process holds it."""

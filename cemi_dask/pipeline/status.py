@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cemi_dask.errors import ConfigError
+from cemi_dask.errors import ConfigError, UnreadableError
 from cemi_dask.pipeline.config import STAGES
 from cemi_dask.pipeline.folder import RunFolder
-from cemi_dask.pipeline.ledger import read_lines
+from cemi_dask.pipeline.ledger import Ledger, read_lines
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,38 @@ class Status:
     notes: tuple[str, ...]
 
 
+def _summary(run_json: Path) -> dict[str, Any]:
+    """What run.json says; nothing where a run has not come to write it."""
+    try:
+        return dict(json.loads(run_json.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UnreadableError(
+            f"{run_json} is damaged ({error}). Run the same command again to write it anew."
+        ) from error
+
+
 def read_status(out: str | Path) -> Status:
     """The status of the run in `out`; ConfigError where there is none."""
     folder = RunFolder(Path(out))
     if not folder.ledger.is_dir():
         raise ConfigError(f"{out} is no run folder: it has no ledger/. Give the --out of a run.")
-    summary: dict[str, Any] = {}
-    if folder.run_json.is_file():
-        summary = json.loads(folder.run_json.read_text(encoding="utf-8"))
+    summary = _summary(folder.run_json)
+    digests = summary.get("digests", {})
     rows = []
     for stage in STAGES:
         lines, _ = read_lines(folder.ledger / f"{stage}.jsonl")
         items = sum("item" in line for line in lines)
         complete = any("complete" in line for line in lines)
         state = "done" if complete else ("begun" if lines else "not begun")
+        if lines and lines[0].get("digest") != digests.get(stage, lines[0].get("digest")):
+            state = "outdated"  # its parameters, inputs or what came before have changed since
         wall = summary.get("stages", {}).get(stage, {}).get("wall_s")
         rows.append((stage, state, str(items), "" if wall is None else f"{wall:.1f}"))
-    state = "finished" if rows[-1][1] == "done" else "unfinished; run the same command to go on"
+    whole = rows[-1][1] == "done" and {row[1] for row in rows} <= {"done", "not begun"}
+    state = "finished" if whole else "unfinished; run the same command to go on"
+    if Ledger(folder.ledger).held():
+        state = "running"
     notes = [*([summary["error"]] if "error" in summary else []), *summary.get("warnings", [])]
     return Status(summary.get("name", str(out)), state, tuple(rows), tuple(notes))

@@ -32,7 +32,8 @@ def build_table(
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         raise InputError(
             f"None of the {len(table)} pictures can be used ({told}), "
-            f"{table['file'].iloc[0]} first. If they are not blank, lower frames.blank_correlation and frames.blank_contrast."
+            f"{table['file'].iloc[0]} first. If they are not blank, lower "
+            "frames.blank_correlation and frames.blank_contrast."
         )
     return table, sources[0].nominal
 

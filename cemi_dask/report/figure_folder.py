@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cemi_dask import store
 from cemi_dask.report.mosaic_figures import PIXELS_PER_INCH
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Picture
@@ -34,10 +34,11 @@ class FigureFolder:
     def __init__(self, folder: Path, options: ReportOptions) -> None:
         self.folder = folder
         self.options = options
-        folder.mkdir(parents=True, exist_ok=True)
-        for pattern in OWN:
-            for old in folder.glob(f"{pattern}.png"):
-                old.unlink()
+        with store.storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for pattern in OWN:
+                for old in folder.glob(f"{pattern}.png"):
+                    old.unlink()
 
     def plot(self, name: str, figure: Figure, alt: str, caption: str) -> Picture:
         """A drawing: fine in the file, moderate in the page."""
@@ -52,7 +53,5 @@ class FigureFolder:
         return Picture(png, alt, caption, "pixels", width)
 
     def _write(self, name: str, png: bytes) -> None:
-        target = self.folder / f"{name}.png"
-        partial = target.with_suffix(".png.part")
-        partial.write_bytes(png)
-        os.replace(partial, target)
+        with store.replacing(self.folder / f"{name}.png") as temporary:
+            temporary.write_bytes(png)

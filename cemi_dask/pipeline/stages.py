@@ -233,6 +233,9 @@ def analyse_stage(
             hardness = hardness_file(options, context.order.base)
             table = analyse.correlate(profile, hardness, options=options.hardness)
             write(table, context.folder.tables, "correlation")
+            points = analyse.correlation_points(profile, hardness, options=options.hardness)
+            required = ("x_um", "hardness")
+            write(points, context.folder.tables, "correlation_points", columns=required)
     return cells
 
 

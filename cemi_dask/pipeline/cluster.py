@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,16 +96,24 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
-class OneThreadEach(WorkerPlugin):
-    """Keeps OpenCV to one thread per task: tasks already fill the cores."""
+class WorkerManners(WorkerPlugin):
+    """Keeps OpenCV to one thread per task (tasks already fill the cores).
 
-    name = "cemi-one-thread-each"
+    Embedded workers leave Ctrl-C, which a terminal sends to all processes, to the client.
+    """
+
+    name = "cemi-worker-manners"
+
+    def __init__(self, *, embedded: bool) -> None:
+        self.embedded = embedded
 
     def setup(self, worker: Any) -> None:
         """Called by dask in every worker, also in those that come later."""
         import cv2
 
         cv2.setNumThreads(1)
+        if self.embedded and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -125,7 +135,7 @@ def open_client(options: LocalOptions | AddressOptions) -> Iterator[Client]:
     with dask.config.set(settings):
         if isinstance(options, AddressOptions):
             with _connect(options) as client:
-                client.register_plugin(OneThreadEach())
+                client.register_plugin(WorkerManners(embedded=False))
                 yield client
             return
         workers, memory = options.resolved()
@@ -141,7 +151,7 @@ def open_client(options: LocalOptions | AddressOptions) -> Iterator[Client]:
             ) as cluster,
             Client(cluster) as client,
         ):
-            client.register_plugin(OneThreadEach())
+            client.register_plugin(WorkerManners(embedded=True))
             yield client
 
 

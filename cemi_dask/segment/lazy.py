@@ -12,10 +12,13 @@ from dask.highlevelgraph import HighLevelGraph
 
 from cemi_dask.compute import named_task, read_box
 from cemi_dask.errors import ConfigError, InputError
-from cemi_dask.geometry import Box
+from cemi_dask.geometry import Box, ChunkGrid
 from cemi_dask.segment.labels import Labeller, Labels
 from cemi_dask.segment.lamellar import SEGMENTERS
 from cemi_dask.segment.phases import PHASES
+
+# Larger parts spend less on halos, smaller ones take less memory.
+PART_PX = 1024
 
 
 def segment(
@@ -49,7 +52,8 @@ def segment(
                 label_block,
                 read_box(lazy, seen),
                 labeller,
-                box.relative_to(seen),
+                box,
+                seen,
             )
             tasks.append(task)
             layer[(name, r, c)] = task.key
@@ -57,9 +61,18 @@ def segment(
     return da.Array(graph, name, chunks=lazy.chunks, dtype=np.uint8)
 
 
-def label_block(grey: npt.NDArray[Any], labeller: Labeller, keep: Box) -> Labels:
-    """Labels of the pixels in `keep`, a box inside the block `grey` (y, x) with its halo."""
-    return np.ascontiguousarray(labeller(grey)[keep.slices])
+def label_block(grey: npt.NDArray[Any], labeller: Labeller, box: Box, seen: Box) -> Labels:
+    """Labels of `box` out of the block `grey` (y, x), which shows `seen`: the box and its halo.
+
+    The work is done in parts of `PART_PX`: a method's maps take some 80 bytes per pixel.
+    """
+    labels = np.empty(box.shape, np.uint8)
+    for _, _, part in ChunkGrid(box.shape, (PART_PX, PART_PX)):
+        place = part.shift(box.y0, box.x0)
+        wide = _seen(place, labeller).intersect(seen)
+        found = labeller(grey[wide.relative_to(seen).slices])
+        labels[part.slices] = found[place.relative_to(wide).slices]
+    return labels
 
 
 def resolve(method: Labeller | dict[str, Any] | str) -> Labeller:

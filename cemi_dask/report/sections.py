@@ -24,7 +24,7 @@ from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Section, Table
 from cemi_dask.report.style import length_unit
 
-OVERVIEW_PX = 4096
+OVERVIEW_PX = 2200  # along each line of the overview, about what 300 dpi can show
 NOISE_CROP_PX = 320  # three of them fit side by side
 MADE_BY = "Not drawn: {what} comes from the stage {stage}, which this run has not reached."
 
@@ -40,7 +40,9 @@ def mosaic_sections(
     details = choose_details(data, options)
     sections = []
     try:
-        small = store.thumbnail(data.mosaic, OVERVIEW_PX)
+        height, width = data.mosaic.shape
+        lines = mosaic_figures.fold_count(width / height)
+        small = store.thumbnail(data.mosaic, OVERVIEW_PX * lines)
     except StoreError:
         text = MADE_BY.format(what="the overview of a large mosaic", stage="pyramid")
         sections.append(Section(*titles[0], missing=text))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.errors import InputError
+from cemi_dask.errors import InputError, NoOverlapError
 from cemi_dask.frames.images import image_header, read_image
 from cemi_dask.frames.motion import reduction
 from cemi_dask.frames.options import SelectionOptions
@@ -66,6 +66,12 @@ def _scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) 
         raise InputError(
             f"{path} holds no usable frame ({recorded} recorded: {told}). Leave it out, or "
             "lower frames.blank_correlation and frames.blank_contrast if frames are not blank."
+        )
+    if len(follower.stretches) > 1 and follower.velocity_px() is None:
+        raise NoOverlapError(
+            f"{path}: no two of its {recorded} recorded frames share anything measurable, so none "
+            "can be placed. Check that it shows structure and that frames overlap; lower "
+            "frames.min_score if they do, or leave it out."
         )
     origins, gaps = bridge(follower)
     records = [_taken_record(source, index, taken, origins) for taken in follower.taken]

@@ -80,7 +80,8 @@ def parse_cluster(text: str) -> LocalOptions | AddressOptions:
     """Cluster options from the command line's ``local`` or a scheduler's address."""
     if text == "local":
         return LocalOptions()
-    if "://" in text or text.rpartition(":")[2].isdigit():
+    host, _, port = text.rpartition(":")
+    if "://" in text or (host and port.isdigit()):
         return AddressOptions(kind="address", address=text)
     raise ConfigError(
         f"--cluster {text!r} is not known in this version. Give 'local' or a scheduler's address "
@@ -167,7 +168,12 @@ def _quiet_about_ports() -> Iterator[None]:
 def _connect(options: AddressOptions) -> Iterator[Client]:
     try:
         client = Client(options.address, timeout=options.timeout_s)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        raise ConfigError(
+            f"{options.address} is no address of a dask scheduler ({error}). Give one such as "
+            "tcp://host:8786."
+        ) from error
+    except OSError as error:
         raise ResourceError(
             f"No dask scheduler answers at {options.address} within {options.timeout_s:g} s "
             f"({error}). Check the address, or leave --cluster away to use this machine."

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from distributed import Client
 
 from cemi_dask.pipeline import RunResult, run
 from cemi_dask.pipeline.simulation import simulate_ingot
@@ -52,6 +56,32 @@ def ingot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(ingot: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """The undisturbed run of that ingot."""
     return run(ingot, out=tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture(scope="session")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a dask scheduler with one worker of two threads, each its own process."""
+    folder = tmp_path_factory.mktemp("scheduler")
+    file = folder / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    common = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]
+    with (folder / "log").open("w") as log:
+        processes = [
+            subprocess.Popen([*dask, *command, *common], stdout=log, stderr=log, cwd=folder)
+            for command in (
+                ["scheduler", "--port", "0"],
+                ["worker", "--nworkers", "1", "--nthreads", "2", "--no-nanny"],
+            )
+        ]
+    try:
+        with Client(scheduler_file=str(file), timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
+            address = str(client.scheduler.address)
+        yield address
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=30)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

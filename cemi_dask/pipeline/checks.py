@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cemi_dask.analyse.correlation import read_hardness
+import numpy as np
+
+from cemi_dask.analyse import CellView, read_hardness
 from cemi_dask.errors import ConfigError
-from cemi_dask.pipeline.config import AnalyseSection
+from cemi_dask.pipeline.config import AnalyseSection, RunConfig
 from cemi_dask.pipeline.digests import hardness_file
 
 
-def check_analysis(options: AnalyseSection | None, base: Path, pixel_um: float | None) -> None:
+def check_analysis(config: RunConfig, base: Path, pixel_um: float | None) -> None:
     """Nothing, or the error that the stage analyse would end in.
 
-    Raises ConfigError for lengths in micrometres without a pixel size; UnreadableError or
-    InputError for a hardness file that cannot be used.
+    Raises ConfigError for lengths in micrometres without a pixel size and for measures of
+    labels that are not made; UnreadableError or InputError for a hardness file that cannot
+    be used.
     """
+    options = config.analyse
     if options is None:
         return
     in_um = [
@@ -31,5 +35,20 @@ def check_analysis(options: AnalyseSection | None, base: Path, pixel_um: float |
             f"{' and '.join(in_um)} need the pixel size, and none is known. Set input.pixel_um "
             "(--pixel-size), micrometres per pixel."
         )
+    if config.segment is None:
+        _need_no_labels(options)
     if options.hardness is not None:
         read_hardness(hardness_file(options, base), value_column=options.hardness.value_column)
+
+
+def _need_no_labels(options: AnalyseSection) -> None:
+    """Raise ConfigError for a measure that cannot do without a label image."""
+    empty = np.zeros((64, 64), np.uint8)
+    for measure in options.measures:
+        try:
+            measure(CellView(empty, {}))
+        except ConfigError as error:
+            raise ConfigError(
+                f"segment is null, but the measure {measure.names[0]!r} needs its labels. Leave "
+                "segment away, set analyse to null, or name other analyse.measures."
+            ) from error

@@ -12,11 +12,15 @@ from typing import Annotated, Any, Literal
 
 import dask
 import psutil
-from dask.utils import parse_bytes
+from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.comm.core import CommClosedError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from cemi_dask.errors import ConfigError, ResourceError
+
+# Resident bytes of a worker that has imported everything and done nothing (measured).
+WORKER_BASE = 300 << 20
 
 
 class LocalOptions(BaseModel):
@@ -133,13 +137,18 @@ def open_client(options: LocalOptions | AddressOptions) -> Iterator[Client]:
         "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 32 << 20,
         "distributed.admin.log-format": "%(levelname)s %(name)s: %(message)s",
     }
-    with dask.config.set(settings):
+    with dask.config.set(settings), _lost_connections():
         if isinstance(options, AddressOptions):
             with _connect(options) as client:
                 client.register_plugin(WorkerManners(embedded=False))
                 yield client
             return
         workers, memory = options.resolved()
+        if memory < WORKER_BASE:
+            raise ResourceError(
+                f"cluster.memory_limit leaves a worker {format_bytes(memory)}, and it takes "
+                f"{format_bytes(WORKER_BASE)} before any work. Raise it, or take fewer workers."
+            )
         with (
             _quiet_about_ports(),
             LocalCluster(
@@ -154,6 +163,18 @@ def open_client(options: LocalOptions | AddressOptions) -> Iterator[Client]:
         ):
             client.register_plugin(WorkerManners(embedded=True))
             yield client
+
+
+@contextmanager
+def _lost_connections() -> Iterator[None]:
+    """A connection that breaks is an error about the cluster, not about a file."""
+    try:
+        yield
+    except CommClosedError as error:
+        raise ResourceError(
+            f"The connection to the scheduler or a worker broke ({error}). Finished items are "
+            "kept: see that the cluster is up, and run the same command again."
+        ) from error
 
 
 @contextmanager

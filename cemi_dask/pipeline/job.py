@@ -84,7 +84,7 @@ def run(
     checked = config if isinstance(config, RunConfig) else load_config(config)
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
-    check_analysis(checked.analyse, base, checked.input.pixel_um)
+    check_analysis(checked, base, checked.input.pixel_um)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
     order = Order(checked, base, run_digests(checked, base, sources), tuple(sources))
     with open_context(order, folder, options, fresh=fresh, progress=progress) as context:

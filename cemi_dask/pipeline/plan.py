@@ -18,15 +18,13 @@ from cemi_dask import frames
 from cemi_dask.errors import ResourceError
 from cemi_dask.frames.video import index_video
 from cemi_dask.pipeline.checks import check_analysis
-from cemi_dask.pipeline.cluster import AddressOptions, LocalOptions, parse_cluster
+from cemi_dask.pipeline.cluster import WORKER_BASE, AddressOptions, LocalOptions, parse_cluster
 from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
 from cemi_dask.pipeline.digests import run_digests
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.job import out_folder
 from cemi_dask.pipeline.ledger import read_lines
 
-# Resident bytes of a worker that has imported everything and done nothing (measured).
-WORKER_BASE = 300 << 20
 # Accumulated grey levels and weights of a shard, their quotient and the grey levels written.
 RENDER_BYTES_PER_PX = 13
 
@@ -96,7 +94,7 @@ def make_plan(
     checked = config if isinstance(config, RunConfig) else load_config(config)
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
-    check_analysis(checked.analyse, base, checked.input.pixel_um)
+    check_analysis(checked, base, checked.input.pixel_um)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
     digests = run_digests(checked, base, sources)
     finished = {stage: finished_items(folder, stage, digests[stage]) for stage in STAGES}

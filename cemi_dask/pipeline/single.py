@@ -126,7 +126,7 @@ def analyse_mosaic(
     base = Path.cwd()
     order = Order(config, base, analysis_digests(config, base, picture_identity(source)))
     picture = open_picture(source.absolute(), pixel_um)
-    check_analysis(config.analyse, base, picture[1])
+    check_analysis(config, base, picture[1])
     with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
         return Job(context, lambda context: walk_analysis(context, *picture)).work("report")
 

@@ -180,6 +180,8 @@ def test_what_cannot_fit_is_refused_by_plan(ingot: Path, tmp_path: Path, refused
     error = refused(1, "plan", tiny, "--out", tmp_path / "run")
     assert re.search(r"needs \d.* a worker and cluster\.memory_limit is 50.*shard_px", error)
     assert not (tmp_path / "run").exists()
+    error = refused(1, "run", tiny, "--out", tmp_path / "run")
+    assert re.search(r"memory_limit leaves a worker 50\.00 MiB.*Raise it", error)
 
 
 def test_plan_says_what_is_finished(ingot: Path, finished: RunResult, done: Words) -> None:
@@ -188,13 +190,15 @@ def test_plan_says_what_is_finished(ingot: Path, finished: RunResult, done: Word
     assert [cell.strip() for cell in frames.strip("│ ").split("│")][1:3] == ["2", "2"]
 
 
-def test_micrometres_without_a_pixel_size_are_refused_at_once(
+def test_an_analysis_that_cannot_work_is_refused_at_once(
     ingot: Path, tmp_path: Path, refused: Words
 ) -> None:
     videos = {"paths": ["row_*"], "kind": "videos"}
     for analyse in ({"hardness": {"file": "hardness.csv"}}, {"grid": {"cell_um": [20, 20]}}):
         config = write_config(ingot, input=videos, analyse=analyse)
         assert re.search("pixel size.*input.pixel_um", refused(2, "run", config, "--out", tmp_path))
+    config = write_config(ingot, segment=None)
+    assert "needs its labels. Leave segment away" in refused(2, "run", config, "--out", tmp_path)
     config = write_config(ingot, analyse={"hardness": {"file": "truth.csv"}})
     assert re.search(r"truth\.csv: none of the columns", refused(1, "plan", config))
 

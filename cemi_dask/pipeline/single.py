@@ -21,13 +21,7 @@ from cemi_dask.pipeline.digests import analysis_digests
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.job import Job, RunResult, open_context
 from cemi_dask.pipeline.picture import open_picture, picture_identity
-from cemi_dask.pipeline.stages import (
-    NO_PIXEL_SIZE,
-    analyse_stage,
-    pyramid_stage,
-    report_stage,
-    segment_stage,
-)
+from cemi_dask.pipeline.stages import NO_PIXEL_SIZE, walk_on_from_mosaic
 
 PICTURES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"}
 
@@ -147,14 +141,7 @@ def walk_analysis(context: Context, array: da.Array, pixel_um: float | None) -> 
             overwrite=scope.starts_anew,
         )
     yield "blend"
-    mosaic = pyramid_stage(context)
-    yield "pyramid"
-    labels = segment_stage(context, mosaic)
-    yield "segment"
-    analyse_stage(context, mosaic, labels)
-    yield "analyse"
-    report_stage(context)
-    yield "report"
+    yield from walk_on_from_mosaic(context)
 
 
 def _cluster(text: str | None) -> Any:

@@ -258,6 +258,11 @@ def walk(context: Context) -> Iterator[str]:
     yield "denoise"
     blend_stage(context, pictures, layout)
     yield "blend"
+    yield from walk_on_from_mosaic(context)
+
+
+def walk_on_from_mosaic(context: Context) -> Iterator[str]:
+    """The stages that follow once level 0 of the mosaic lies in the run folder."""
     mosaic = pyramid_stage(context)
     yield "pyramid"
     labels = segment_stage(context, mosaic)

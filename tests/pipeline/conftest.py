@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 import yaml
 from distributed import Client
 
+from cemi_dask.cli import main
 from cemi_dask.pipeline import RunResult, run
 from cemi_dask.pipeline.simulation import simulate_ingot
+
+Words = Callable[..., str]
 
 # Small frames, so that a whole run takes seconds; colonies shrink with them.
 SMALL: dict[str, Any] = {
@@ -91,3 +95,42 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Words:
+    """Runs a command that must end with a status; its one paragraph of error."""
+
+    def command(status: int, *arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(a) for a in arguments]) == status
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        assert error.startswith("cemi: ")
+        assert len(error.strip().splitlines()) == 1
+        return error
+
+    return command
+
+
+@pytest.fixture
+def done(capsys: pytest.CaptureFixture[str]) -> Words:
+    """Runs a command that must succeed; what it printed."""
+
+    def command(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(a) for a in arguments]) == 0
+        return capsys.readouterr().out
+
+    return command
+
+
+def reused(out: Path) -> dict[str, tuple[int, int]]:
+    """Per stage: items, and how many of them an earlier run had finished."""
+    stages = json.loads((out / "run.json").read_text())["stages"]
+    return {name: (stage["items"], stage["skipped"]) for name, stage in stages.items()}
+
+
+def redone(out: Path) -> set[str]:
+    """Stages of which something was done (those without items always are)."""
+    return {name for name, (items, skipped) in reused(out).items() if items > skipped}

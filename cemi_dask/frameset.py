@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from dask.delayed import Delayed
 
+from cemi_dask.contract import CONTRACT
 from cemi_dask.errors import InputError
 
 # What `x_nominal_px`, `y_nominal_px` mean. stage: one common origin for all frames;
@@ -21,7 +22,7 @@ from cemi_dask.errors import InputError
 Nominal = Literal["stage", "grid", "row", "none"]
 
 # The contract of tables/frames.csv comes first; the columns after it are ours.
-FRAME_COLUMNS = ("frame", "file", "source_index", "row", "time_s", "sharpness", "used")
+FRAME_COLUMNS = CONTRACT["frames"]
 EXTRA_COLUMNS = ("col", "x_nominal_px", "y_nominal_px", "reason")
 
 

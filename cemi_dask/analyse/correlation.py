@@ -12,12 +12,13 @@ import pandas as pd
 import scipy.stats
 from pydantic import BaseModel, ConfigDict, Field
 
+from cemi_dask.contract import CONTRACT
 from cemi_dask.errors import InputError, UnreadableError
 
 NAN = float("nan")
 FloatArray = npt.NDArray[np.float64]
 
-CORRELATION_COLUMNS = ("measure", "n", "pearson_r", "p_value", "ci_low", "ci_high", "n_effective")
+CORRELATION_COLUMNS = (*CONTRACT["correlation"], "n_effective")
 X_NAMES = {"x_um": 1.0, "x": 1.0, "position_um": 1.0, "x_mm": 1000.0, "position_mm": 1000.0}
 VALUE_WORDS = ("hardness", "hv", "value", "h_gpa", "gpa")
 ERROR_WORDS = ("error", "err", "std", "sd", "se", "sigma", "uncertainty")

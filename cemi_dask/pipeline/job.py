@@ -80,13 +80,7 @@ def run(
     """
     if until not in STAGES:
         raise ConfigError(f"There is no stage {until!r}. Stages are: {', '.join(STAGES)}.")
-    base = Path.cwd() if isinstance(config, RunConfig) else Path(config).resolve().parent
-    checked = config if isinstance(config, RunConfig) else load_config(config)
-    folder = RunFolder(out_folder(checked, base, out))
-    options = checked.cluster if cluster is None else parse_cluster(cluster)
-    check_analysis(checked, base, checked.input.pixel_um)
-    sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
-    order = Order(checked, base, run_digests(checked, base, sources), tuple(sources))
+    order, folder, options = take_order(config, out, cluster)
     with open_context(order, folder, options, fresh=fresh, progress=progress) as context:
         return Job(context, walk).work(until)
 
@@ -114,6 +108,23 @@ def open_context(
         folder.sweep()
         with bars as shown, open_client(cluster) as client:
             yield Context(order, folder, client, ledger, shown)
+
+
+def take_order(
+    config: RunConfig | str | Path, out: str | Path | None, cluster: str | None
+) -> tuple[Order, RunFolder, LocalOptions | AddressOptions]:
+    """What is asked for, where it goes and who does it; all that can be refused is refused.
+
+    Reads the config and the headers of the input, no pixels.
+    """
+    base = Path.cwd() if isinstance(config, RunConfig) else Path(config).resolve().parent
+    checked = config if isinstance(config, RunConfig) else load_config(config)
+    folder = RunFolder(out_folder(checked, base, out))
+    options = checked.cluster if cluster is None else parse_cluster(cluster)
+    check_analysis(checked, base, checked.input.pixel_um)
+    sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
+    order = Order(checked, base, run_digests(checked, base, sources), tuple(sources))
+    return order, folder, options
 
 
 def out_folder(config: RunConfig, base: Path, out: str | Path | None) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,10 @@ from dask.utils import format_bytes
 from cemi_dask import frames
 from cemi_dask.errors import ResourceError
 from cemi_dask.frames.video import index_video
-from cemi_dask.pipeline.checks import check_analysis
-from cemi_dask.pipeline.cluster import WORKER_BASE, AddressOptions, LocalOptions, parse_cluster
-from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
-from cemi_dask.pipeline.digests import run_digests
+from cemi_dask.pipeline.cluster import WORKER_BASE, AddressOptions, LocalOptions
+from cemi_dask.pipeline.config import STAGES, RunConfig
 from cemi_dask.pipeline.folder import RunFolder
-from cemi_dask.pipeline.job import out_folder
+from cemi_dask.pipeline.job import take_order
 from cemi_dask.pipeline.ledger import read_lines
 
 # Accumulated grey levels and weights of a shard, their quotient and the grey levels written.
@@ -90,17 +89,12 @@ def make_plan(
     Reads headers and the ledger, no pixels. Raises what the run itself would raise for a
     wrong config or unusable input.
     """
-    base = Path.cwd() if isinstance(config, RunConfig) else Path(config).resolve().parent
-    checked = config if isinstance(config, RunConfig) else load_config(config)
-    folder = RunFolder(out_folder(checked, base, out))
-    options = checked.cluster if cluster is None else parse_cluster(cluster)
-    check_analysis(checked, base, checked.input.pixel_um)
-    sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
-    digests = run_digests(checked, base, sources)
+    order, folder, options = take_order(config, out, cluster)
+    sources, digests = order.sources, order.digests
     finished = {stage: finished_items(folder, stage, digests[stage]) for stage in STAGES}
     counts, exact = frame_counts(sources, finished["frames"])
     shape = sources[0].crop.shape(sources[0].shape or (0, 0))
-    wanted = work(checked, sources=len(sources), frames=sum(counts), shape=shape)
+    wanted = work(order.config, sources=len(sources), frames=sum(counts), shape=shape)
     demands = tuple(
         Demand(stage, max(items, len(finished[stage])), len(finished[stage]), writes, memory)
         for stage, items, writes, memory in wanted
@@ -124,7 +118,7 @@ def finished_items(folder: RunFolder, stage: str, digest: str) -> dict[str, Any]
     return {line["item"]: line["result"] for line in lines if "item" in line}
 
 
-def frame_counts(sources: list[frames.Source], scans: dict[str, Any]) -> tuple[list[int], bool]:
+def frame_counts(sources: Sequence[frames.Source], scans: dict[str, Any]) -> tuple[list[int], bool]:
     """(frames of each source, whether all are known exactly from an earlier scan)."""
     counts, exact = [], True
     for source in sources:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from cemi_dask.contract import CONTRACT
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
@@ -12,20 +13,8 @@ from cemi_dask.solve.links import Links
 from cemi_dask.solve.options import SolveOptions
 from cemi_dask.solve.robust import judge
 
-PAIR_COLUMNS = ("i", "j", "dx_px", "dy_px", "score", "status", "residual_px")
-POSITION_COLUMNS = (
-    "frame",
-    "file",
-    "source_index",
-    "row",
-    "x_px",
-    "y_px",
-    "sigma_x_px",
-    "sigma_y_px",
-    "component",
-    "gain",
-    "offset",
-)
+PAIR_COLUMNS = CONTRACT["pairs"]
+POSITION_COLUMNS = CONTRACT["positions"]
 
 
 def pairs_table(

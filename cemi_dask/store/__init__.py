@@ -1,5 +1,6 @@
 """Where results lie: OME-Zarr mosaics with pyramid and labels, frame stores, tables, text."""
 
+from cemi_dask.contract import CONTRACT
 from cemi_dask.store.atomic import (
     remove_partial_files,
     replacing,
@@ -24,7 +25,7 @@ from cemi_dask.store.mosaic import (
     write_mosaic,
 )
 from cemi_dask.store.pyramid import halve_labels, halve_mean, write_pyramid
-from cemi_dask.store.tables import CONTRACT, read_table, write_table
+from cemi_dask.store.tables import read_table, write_table
 from cemi_dask.store.thumbnail import thumbnail
 
 __all__ = [

@@ -23,7 +23,7 @@ Nominal = Literal["stage", "grid", "row", "none"]
 
 # The contract of tables/frames.csv comes first; the columns after it are ours.
 FRAME_COLUMNS = CONTRACT["frames"]
-EXTRA_COLUMNS = ("col", "x_nominal_px", "y_nominal_px", "reason")
+EXTRA_COLUMNS = ("col", "x_nominal_px", "y_nominal_px", "shear", "looks", "reason")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Frames:
 
     `data` is a dask array (n, y, x), one frame per chunk along the first axis; `table` has
     n rows with `FRAME_COLUMNS` and `EXTRA_COLUMNS` (frame: 0..n-1; row, col: place in the
-    scan, col may be -1; positions in px, NaN where unknown; reason: empty, or why a frame
+    scan, col may be -1; positions in px, NaN where unknown; shear: px in x per px in y, see
+    `Layout`; looks: how many recorded pictures were averaged; reason: empty, or why a frame
     is not used). `pixel_um` is None where no source states a pixel size.
     """
 
@@ -81,6 +82,8 @@ class Frames:
                 "col": -1,
                 "x_nominal_px": np.nan if x_nominal_px is None else np.asarray(x_nominal_px, float),
                 "y_nominal_px": np.nan if y_nominal_px is None else np.asarray(y_nominal_px, float),
+                "shear": 0.0,
+                "looks": 1,
                 "reason": "",
             }
         )

@@ -111,6 +111,9 @@ class Layout:
     pixels; `sigma_*_px` their standard deviations; `component` the number of the connected
     island a frame belongs to (0 is the largest); `gain`, `offset` its grey correction,
     ``corrected = gain * pixel + offset``. Frames with `used` False take no part in the mosaic.
+    `shear` (px in x per px in y) tells how far lines are displaced that were scanned while the
+    stage moved: pixel (x, y) of frame k lies at x_px[k] + x + shear[k] * (y - (h - 1) / 2),
+    so that `x_px` is the place of the frame's middle line.
     """
 
     x_px: FloatArray
@@ -122,6 +125,7 @@ class Layout:
     gain: FloatArray = field(default_factory=lambda: np.empty(0))
     offset: FloatArray = field(default_factory=lambda: np.empty(0))
     used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    shear: FloatArray = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         n = len(self.x_px)
@@ -132,6 +136,7 @@ class Layout:
             "gain": np.ones(n),
             "offset": np.zeros(n),
             "used": np.ones(n, np.bool_),
+            "shear": np.zeros(n),
         }
         for name, default in defaults.items():
             if n and not len(getattr(self, name)):

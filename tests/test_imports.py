@@ -12,7 +12,17 @@ import pytest
 import cemi_dask
 
 PACKAGE = Path(cemi_dask.__file__).parent
-BASE = {"contract", "errors", "geometry", "overlap", "frameset", "explain", "methods", "compute"}
+BASE = {
+    "contract",
+    "errors",
+    "geometry",
+    "overlap",
+    "frameset",
+    "explain",
+    "methods",
+    "compute",
+    "resample",
+}
 SIBLINGS = {"frames", "denoise", "register", "solve", "blend", "store", "segment", "analyse"}
 # Each layer may import itself and the layers below it.
 LAYERS = [BASE, SIBLINGS, {"report", "view", "simulate"}, {"pipeline"}, {"cli"}]

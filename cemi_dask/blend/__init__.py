@@ -12,7 +12,6 @@ from cemi_dask.blend.methods import (
     ShiftedFrame,
 )
 from cemi_dask.blend.render import render
-from cemi_dask.blend.resample import shift_frame, shift_taps
 
 __all__ = [
     "BLENDERS",
@@ -25,6 +24,4 @@ __all__ = [
     "ShiftedFrame",
     "blend",
     "render",
-    "shift_frame",
-    "shift_taps",
 ]

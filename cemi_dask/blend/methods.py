@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from cemi_dask.blend.resample import MARGIN_PX
 from cemi_dask.geometry import Box
 from cemi_dask.methods import Method, Registry
+from cemi_dask.resample import MARGIN_PX
 
 Float32 = npt.NDArray[np.float32]
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.blend.methods import Blender, ShiftedFrame
-from cemi_dask.blend.resample import shift_frame
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import Box, Layout
+from cemi_dask.resample import shift_frame
 
 
 def render(

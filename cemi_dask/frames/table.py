@@ -50,7 +50,9 @@ def _table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     table["frame"] = range(len(table))
     for name in ("time_s", "sharpness", "x_nominal_px", "y_nominal_px"):
         table[name] = table[name].astype("float64")
-    for name in ("frame", "source_index", "row", "col"):
+    table["shear"] = table["shear"].astype("float64").fillna(0.0)
+    table["looks"] = table["looks"].astype("float64").fillna(1)
+    for name in ("frame", "source_index", "row", "col", "looks"):
         table[name] = table[name].astype("int64")
     table["used"] = table["used"].astype(bool)
     return table

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from cemi_dask.blend import shift_frame, shift_taps
+from cemi_dask.resample import shift_frame, shift_rows, shift_taps
 
 FRACTIONS = np.linspace(-0.5, 0.5, 21)
 
@@ -88,3 +88,27 @@ def test_input_is_left_alone():
 def test_more_than_half_a_pixel_is_refused():
     with pytest.raises(ValueError, match=r"0\.6"):
         shift_taps(0.6)
+
+
+def test_rows_move_each_by_its_own_distance() -> None:
+    height, width = 120, 200
+    y, x = np.mgrid[:height, :width].astype(float)
+
+    def waves(at: np.ndarray) -> np.ndarray:
+        return 128 + 50 * np.cos(2 * np.pi * at / 2.7 + 0.3 * y) + 50 * np.cos(at / 3)
+
+    right = 0.07 * (np.arange(height) - 60)
+    moved = shift_rows(waves(x), right)
+    truth = waves(x - right[:, None])
+    inside = (x > right[:, None] + 8) & (x < width - 9 + right[:, None]) & np.isfinite(moved)
+    assert inside.mean() > 0.85
+    # The filter is good to 0.4 % of an amplitude at a period of 2.7 px.
+    assert np.abs(moved - truth)[inside].max() < 0.5
+
+
+def test_rows_moved_out_of_the_frame_leave_the_fill_value() -> None:
+    plane = np.ones((3, 10), np.float32)
+    moved = shift_rows(plane, np.array([-3.0, 0.0, 20.0]))
+    assert np.isnan(moved[0, -3:]).all() and np.isfinite(moved[0, :-3]).all()
+    assert np.array_equal(moved[1], plane[1])
+    assert np.isnan(moved[2]).all()

@@ -1,4 +1,4 @@
-"""Subpixel translation of a frame by a separable filter with exact phase.
+"""Subpixel shifts of frames and of single rows by a filter with exact phase.
 
 cv2.warpAffine and cv2.remap quantise positions to 1/32 px, which is more than the positions'
 own error; a filter whose taps are computed for the wanted fraction does not.
@@ -82,3 +82,36 @@ def shift_frame(
         source, cv2.CV_32F, taps_x, taps_y, delta=float(offset), borderType=cv2.BORDER_REFLECT_101
     )
     return np.asarray(moved, dtype=np.float32)
+
+
+def shift_rows(
+    plane: npt.NDArray[Any], right_px: npt.NDArray[np.float64], *, fill: float = np.nan
+) -> Float32:
+    """A frame (h, w) whose row y is moved right by ``right_px[y]`` px (any distance), float32.
+
+    Undoes, or makes, the shear of a frame that was scanned while the stage moved. Rows are
+    filtered with `shift_taps`, borders mirrored about the outermost pixel; pixels whose place
+    lies outside the frame become `fill`.
+    """
+    height, width = plane.shape
+    whole = np.floor(right_px + 0.5).astype(np.int64)
+    taps = _row_taps(-(right_px - whole))
+    source = np.ascontiguousarray(plane, dtype=np.float32)
+    moved = np.full((height, width), fill, np.float32)
+    for y in range(height):
+        first, last = max(0, int(whole[y])), min(width, width + int(whole[y]))
+        if first >= last:
+            continue
+        row = source[y : y + 1]
+        if right_px[y] != whole[y]:
+            row = np.asarray(
+                cv2.filter2D(row, cv2.CV_32F, taps[y : y + 1], borderType=cv2.BORDER_REFLECT_101),
+                np.float32,
+            )
+        moved[y, first:last] = row[0, first - whole[y] : last - whole[y]]
+    return moved
+
+
+def _row_taps(fractions: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """`shift_taps` of many fractions (n,) as one array (n, 17)."""
+    return np.stack([shift_taps(float(f)) for f in fractions]).astype(np.float32)

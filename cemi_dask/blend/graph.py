@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import dask.array as da
@@ -59,8 +59,8 @@ def blend(
 
 def part_of(layout: Layout, indices: npt.NDArray[np.int64]) -> Layout:
     """The layout of some frames only, in the given order."""
-    names = ("x_px", "y_px", "sigma_x_px", "sigma_y_px", "component", "gain", "offset", "used")
-    return replace(layout, **{name: getattr(layout, name)[indices] for name in names})
+    arrays = (f.name for f in fields(layout) if f.name != "frame_shape")
+    return replace(layout, **{name: getattr(layout, name)[indices] for name in arrays})
 
 
 def _render_shard(
@@ -80,7 +80,7 @@ def _mosaic_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _layout_values(layout: Layout) -> list[Any]:
     return [
         layout.frame_shape,
-        *(getattr(layout, name) for name in ("x_px", "y_px", "gain", "offset", "used")),
+        *(getattr(layout, name) for name in ("x_px", "y_px", "gain", "offset", "used", "shear")),
     ]
 
 

@@ -109,6 +109,7 @@ def test_rows_move_each_by_its_own_distance() -> None:
 def test_rows_moved_out_of_the_frame_leave_the_fill_value() -> None:
     plane = np.ones((3, 10), np.float32)
     moved = shift_rows(plane, np.array([-3.0, 0.0, 20.0]))
-    assert np.isnan(moved[0, -3:]).all() and np.isfinite(moved[0, :-3]).all()
+    assert np.isnan(moved[0, -3:]).all()
+    assert np.isfinite(moved[0, :-3]).all()
     assert np.array_equal(moved[1], plane[1])
     assert np.isnan(moved[2]).all()

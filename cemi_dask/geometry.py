@@ -16,6 +16,21 @@ from cemi_dask.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
 
+# A shear that moves a frame's first line against its last by less than this is taken as none:
+# it is below what a displacement is measured to, and the frame stays a plain rectangle.
+_LEAST_SHEAR_PX = 0.05
+
+
+def line_offsets(shear: float, height: int) -> FloatArray | None:
+    """How far right each of `height` lines lies (px, float64): shear * (y - (height - 1) / 2).
+
+    The middle line stays where it is. None for a frame that is not sheared (under 0.05 px
+    from its first line to its last).
+    """
+    if abs(shear) * (height - 1) < _LEAST_SHEAR_PX:
+        return None
+    return np.asarray(shear * (np.arange(height) - (height - 1) / 2), np.float64)
+
 
 @dataclass(frozen=True)
 class Box:
@@ -152,36 +167,52 @@ class Layout:
         return len(self.x_px)
 
     @property
+    def left_px(self) -> FloatArray:
+        """Where the line of each frame that lies farthest left begins (n); x_px without shear."""
+        return np.asarray(self.x_px - self._reach_px, np.float64)
+
+    @property
+    def right_px(self) -> FloatArray:
+        """Where the line of each frame that lies farthest right begins (n); x_px without shear."""
+        return np.asarray(self.x_px + self._reach_px, np.float64)
+
+    @property
+    def _reach_px(self) -> FloatArray:
+        """How far the outermost lines lie from the middle line (n)."""
+        return np.asarray(np.abs(self.shear) * ((self.frame_shape[0] - 1) / 2), np.float64)
+
+    @property
     def shape(self) -> tuple[int, int]:
-        """(height, width) of the mosaic in px that holds every used frame."""
+        """(height, width) of the mosaic in px that holds every line of every used frame."""
         if not self.used.any():
             raise InputError("Layout holds no used frame, so the mosaic has no size.")
         height, width = self.frame_shape
         bottom = int(np.ceil(self.y_px[self.used].max())) + height
-        right = int(np.ceil(self.x_px[self.used].max())) + width
+        right = int(np.ceil(self.right_px[self.used].max())) + width
         return bottom, right
 
     def to_origin(self) -> Layout:
-        """The same layout moved so that the used frames start at (0, 0)."""
+        """The same layout moved so that the used frames' lines start at (0, 0)."""
         if not self.used.any():
             return self
-        x0, y0 = self.x_px[self.used].min(), self.y_px[self.used].min()
+        x0, y0 = self.left_px[self.used].min(), self.y_px[self.used].min()
         return replace(self, x_px=self.x_px - x0, y_px=self.y_px - y0)
 
     def frame_box(self, index: int) -> Box:
-        """Smallest box of whole mosaic pixels that holds frame `index`."""
+        """Smallest box of whole mosaic pixels that holds frame `index`, all its lines."""
         height, width = self.frame_shape
-        x, y = float(self.x_px[index]), float(self.y_px[index])
-        y0, x0 = int(np.floor(y)), int(np.floor(x))
-        return Box(y0, x0, int(np.ceil(y)) + height, int(np.ceil(x)) + width)
+        left, right = float(self.left_px[index]), float(self.right_px[index])
+        y = float(self.y_px[index])
+        y0, x0 = int(np.floor(y)), int(np.floor(left))
+        return Box(y0, x0, int(np.ceil(y)) + height, int(np.ceil(right)) + width)
 
     def frames_in(self, box: Box) -> npt.NDArray[np.int64]:
-        """Indices, ascending, of the used frames that touch `box`."""
+        """Indices, ascending, of the used frames whose `frame_box` touches `box`."""
         height, width = self.frame_shape
         hit = (
             self.used
-            & (np.floor(self.x_px) < box.x1)
-            & (np.ceil(self.x_px) + width > box.x0)
+            & (np.floor(self.left_px) < box.x1)
+            & (np.ceil(self.right_px) + width > box.x0)
             & (np.floor(self.y_px) < box.y1)
             & (np.ceil(self.y_px) + height > box.y0)
         )

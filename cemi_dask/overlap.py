@@ -64,7 +64,8 @@ class OverlapGraph:
 
     Each edge holds its `PairShift` under ``pair``. Nodes hold ``x_prior_px``, ``y_prior_px``
     and ``sigma_prior_px`` where a position is expected (NaN where not), in one common frame
-    of reference, so that frames without a link can be placed.
+    of reference, so that frames without a link can be placed, and ``shear`` (px in x per px
+    in y, see `Layout`), with which the displacements are those of the frames' middle lines.
     """
 
     graph: nx.Graph
@@ -75,13 +76,14 @@ class OverlapGraph:
     def build(
         cls, n_frames: int, frame_shape: tuple[int, int], pairs: Iterable[PairShift]
     ) -> OverlapGraph:
-        """A graph of `n_frames` nodes without priors and one edge per pair."""
+        """A graph of `n_frames` nodes without priors or shear and one edge per pair."""
         graph = nx.Graph()
         graph.add_nodes_from(
             range(n_frames),
             x_prior_px=float("nan"),
             y_prior_px=float("nan"),
             sigma_prior_px=float("inf"),
+            shear=0.0,
         )
         for pair in pairs:
             if not 0 <= pair.i < pair.j < n_frames:

@@ -76,11 +76,13 @@ class Links:
 
 @dataclass(frozen=True)
 class Priors:
-    """Expected positions (n, 2) px and their sigma (n) px; NaN and inf where unknown."""
+    """What the nodes know: expected positions (n, 2) px and their sigma (n) px, NaN and inf
+    where unknown; which frames are used; their shear (n), px in x per px in y."""
 
     place: Floats
     sigma_px: Floats
     used: Flags
+    shear: Floats
 
     @classmethod
     def of(cls, graph: OverlapGraph) -> Priors:
@@ -90,7 +92,8 @@ class Priors:
         sigma = np.array([n["sigma_prior_px"] for n in nodes], float)
         known = np.isfinite(place).all(axis=1)
         used = np.array([bool(n.get("used", True)) for n in nodes], bool)
-        return cls(place, np.where(known, sigma, np.inf), used)
+        shear = np.array([n.get("shear", 0.0) for n in nodes], float)
+        return cls(place, np.where(known, sigma, np.inf), used, shear)
 
     @property
     def known(self) -> Flags:

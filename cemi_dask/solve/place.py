@@ -42,9 +42,12 @@ def place_islands(
         elif not options.allow_islands:
             raise _disconnected(found.component, priors)
         else:
-            right = np.nanmax(place[found.component < number, 0]) + frame_shape[1]
+            reach = np.abs(priors.shear) * ((frame_shape[0] - 1) / 2)
+            before = found.component < number
+            right = np.nanmax((place[:, 0] + reach)[before]) + frame_shape[1]
             top = np.nanmin(place[main, 1])
-            place[members] += (right, top) - place[members].min(axis=0)
+            left = (place[members, 0] - reach[members]).min()
+            place[members] += (right - left, top - place[members, 1].min())
             sigma[members] = np.inf
     return place, sigma
 

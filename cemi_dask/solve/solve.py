@@ -16,12 +16,13 @@ from cemi_dask.solve.robust import robust_positions
 
 
 def solve(graph: OverlapGraph, *, options: SolveOptions | None = None) -> Layout:
-    """The layout (positions, sigma, component, gain, offset per frame) of an overlap graph.
+    """The layout (positions, sigma, component, gain, offset, shear per frame) of an overlap graph.
 
     Robust first: links that contradict the others lose their weight or swap to another of
     their peaks; then plain weighted least squares over what holds, without priors, so that
     stage errors cannot bend the mosaic. Islands are placed by the nodes' expected positions.
     Sigmas are against the centre of a frame's island, plus the prior's where it was placed.
+    The frames' shear is known, not solved for: displacements are those of the middle lines.
 
     Raises DisconnectedError for islands without any expected position, InputError for a
     graph without frames.
@@ -46,4 +47,5 @@ def solve(graph: OverlapGraph, *, options: SolveOptions | None = None) -> Layout
         gain=gain,
         offset=offset,
         used=priors.used,
+        shear=priors.shear,
     ).to_origin()

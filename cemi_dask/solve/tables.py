@@ -56,7 +56,8 @@ def pairs_table(
 
 
 def positions_table(layout: Layout, table: pd.DataFrame) -> pd.DataFrame:
-    """One row per frame: the contract columns, then `used`; `table` is the frames' own table.
+    """One row per frame: the contract columns, then `used` and `shear` (px in x per px in y);
+    `table` is the frames' own table.
 
     Raises InputError when both are of different length.
     """
@@ -64,4 +65,4 @@ def positions_table(layout: Layout, table: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"A layout of {len(layout)} frames and a table of {len(table)} rows.")
     columns = {name: table[name].to_numpy() for name in POSITION_COLUMNS[:4]}
     columns |= {name: getattr(layout, name) for name in POSITION_COLUMNS[4:]}
-    return pd.DataFrame({**columns, "used": layout.used})
+    return pd.DataFrame({**columns, "used": layout.used, "shear": layout.shear})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,11 @@ import pandas as pd
 import tifffile
 
 from cemi_dask.compute import Compute, compute_items, named_task
+from cemi_dask.errors import ConfigError
 from cemi_dask.geometry import ChunkGrid
-from cemi_dask.simulate.microscope import Uint8
 from cemi_dask.simulate.options import SimulateOptions
+from cemi_dask.simulate.recording import Recording
+from cemi_dask.simulate.screen import record_pictures
 from cemi_dask.simulate.stage import ScanPath, tile_path, video_path
 from cemi_dask.simulate.truth import (
     cell_table,
@@ -79,7 +80,14 @@ def simulate_tiles(
     Items as in `simulate_videos`. The positions are the nominal ones, with the columns file
     and x_um, y_um (or x_px, y_px); the stage missed them by the microscope's stage error.
     """
-    return _simulate(Path(out), options or SimulateOptions(), tiles=True, compute=compute)
+    options = options or SimulateOptions()
+    if options.recording != Recording():
+        given = options.recording.model_dump(exclude_defaults=True)
+        raise ConfigError(
+            f"Tiles are taken one by one with the stage at rest: recording={given} is for videos. "
+            "Leave it out, or simulate videos."
+        )
+    return _simulate(Path(out), options, tiles=True, compute=compute)
 
 
 def _simulate(
@@ -126,9 +134,11 @@ def record_row(out: str, options: SimulateOptions, row: int) -> dict[str, Any]:
     path = video_path(options.plan, options.microscope, row)
     name = f"row_{row:03d}{video_suffix(options.codec)}"
     part = Path(out) / f".part_{name}"
-    write_video(part, _frames(options, path, row), codec=options.codec, fps=options.fps)
+    repeats = options.recording.repeats
+    recorded = (picture for picture in record_pictures(options, path, row) for _ in range(repeats))
+    write_video(part, recorded, codec=options.codec, fps=options.fps)
     os.replace(part, Path(out) / name)
-    return {"row": row, "files": [name] * len(path)}
+    return {"row": row, "files": [name] * (len(path) * repeats)}
 
 
 def record_tiles(out: str, options: SimulateOptions, row: int) -> dict[str, Any]:
@@ -136,7 +146,7 @@ def record_tiles(out: str, options: SimulateOptions, row: int) -> dict[str, Any]
     path = tile_path(options.plan, options.microscope, row)
     per_cm = 1e4 / options.specimen.pixel_um
     names = []
-    for col, grey in zip(path.col, _frames(options, path, row), strict=True):
+    for col, grey in zip(path.col, record_pictures(options, path, row), strict=True):
         name = f"tile_r{row:03d}_c{col:03d}.tif"
         part = Path(out) / "tiles" / f".part_{name}"
         tifffile.imwrite(
@@ -150,19 +160,6 @@ def record_tiles(out: str, options: SimulateOptions, row: int) -> dict[str, Any]
         os.replace(part, part.with_name(name))
         names.append(name)
     return {"row": row, "files": names}
-
-
-def _frames(options: SimulateOptions, path: ScanPath, row: int) -> Iterator[Uint8]:
-    for k in range(len(path)):
-        yield options.microscope.record(
-            options.specimen,
-            (float(path.y_px[k]), float(path.x_px[k])),
-            options.frame_shape,
-            gain=float(path.gain[k]),
-            # One generator per frame: a frame's noise does not depend on those before it.
-            rng=np.random.Generator(np.random.SFC64([options.seed, 4, row, k])),
-            blank=bool(path.blank[k]),
-        )
 
 
 def _write_positions(

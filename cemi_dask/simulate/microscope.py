@@ -14,6 +14,8 @@ from cemi_dask.simulate.specimen import Scene
 
 # Rows that get their noise at once: their arrays fit into the cache.
 STRIP = 48
+# Grey level of frames that show no specimen.
+BLANK_LEVEL = 118.0
 
 Uint8 = npt.NDArray[np.uint8]
 
@@ -77,18 +79,27 @@ class Microscope(BaseModel):
         A `blank` frame shows a flat grey (the beam was off the specimen), with the same noise.
         """
         if blank:
-            clean = np.full(shape, 118.0, np.float32)
+            clean = np.full(shape, BLANK_LEVEL, np.float32)
         else:
             y, x = corner
             clean = scene.image(y, x, shape, psf_sigma_px=self.psf_sigma_px)
-        clean *= np.float32(gain) * self.shading(shape)
-        grey = np.empty((shape[0] + self.data_bar_px, shape[1]), np.uint8)
-        for start in range(0, shape[0], STRIP):
-            rows = slice(start, min(start + STRIP, shape[0]))
-            grey[rows] = np.clip(np.rint(self._noisy(clean[rows], rng)), 0, 255)
-        if self.data_bar_px:
-            grey[shape[0] :] = draw_data_bar(self.data_bar_px, shape[1], scene.pixel_um)
+        return self.with_data_bar(self.expose(clean, gain=gain, rng=rng), scene.pixel_um)
+
+    def expose(self, clean: Float32, *, gain: float, rng: np.random.Generator) -> Uint8:
+        """Noise-free grey levels (h, w) as the detector gives them: shaded, noisy, 8-bit."""
+        shaded = clean * (np.float32(gain) * self.shading((clean.shape[0], clean.shape[1])))
+        grey = np.empty(clean.shape, np.uint8)
+        for start in range(0, len(clean), STRIP):
+            rows = slice(start, min(start + STRIP, len(clean)))
+            grey[rows] = np.clip(np.rint(self._noisy(shaded[rows], rng)), 0, 255)
         return grey
+
+    def with_data_bar(self, picture: Uint8, pixel_um: float) -> Uint8:
+        """A picture with the data bar below it, where there is one."""
+        if not self.data_bar_px:
+            return picture
+        bar = draw_data_bar(self.data_bar_px, picture.shape[1], pixel_um)
+        return np.concatenate([picture, bar])
 
     def shading(self, shape: tuple[int, int]) -> Float32:
         """Vignetting factor over the frame: 1 in the middle, 1 - `vignetting` in the corners."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cemi_dask.simulate.film import GradientFilm
 from cemi_dask.simulate.microscope import Microscope
+from cemi_dask.simulate.recording import Recording
 from cemi_dask.simulate.specimen import Specimen
 from cemi_dask.simulate.stage import ScanPlan
 from cemi_dask.simulate.video import Codec
@@ -51,6 +52,10 @@ class SimulateOptions(BaseModel):
     blank_fraction: float = Field(
         default=0.0, ge=0, lt=1, description="Share of the recorded frames that show no specimen."
     )
+    recording: Recording = Field(
+        default=Recording(),
+        description="How videos are recorded from a running scan; stops and turns of the stage.",
+    )
     position_unit: Literal["um", "px"] = Field(
         default="um", description="Unit of the stage positions of tiles."
     )
@@ -93,6 +98,8 @@ class SimulateOptions(BaseModel):
             self.serpentine,
             self.blank_fraction,
             self.seed,
+            self.frame_shape,
+            self.recording,
         )
 
     def resolved(self) -> SimulateOptions:

@@ -15,7 +15,19 @@ from cemi_dask.simulate.options import SimulateOptions
 from cemi_dask.simulate.specimen import Scene
 from cemi_dask.simulate.stage import ScanPath
 
-TRUTH_COLUMNS = ("file", "source_index", "row", "x_px", "y_px", "blank", "gain")
+TRUTH_COLUMNS = (
+    "file",
+    "source_index",
+    "row",
+    "x_px",
+    "y_px",
+    "blank",
+    "gain",
+    "refresh_px",
+    "scan",
+    "shear",
+    "steady",
+)
 CELL_COLUMNS = (
     "row",
     "col",
@@ -37,12 +49,16 @@ def frame_table(paths: list[ScanPath], files: list[list[str]]) -> pd.DataFrame:
     """Truth of every recorded frame: file, place in it, row, subpixel corner in specimen px.
 
     `files` names, row by row, the file of each frame; a frame's `source_index` counts the
-    frames of its file.
+    frames of its file; where a path has fewer pictures than files, each was recorded several
+    times. The last four columns are those of `ScanPath`: where a frame shows two scans
+    (refresh_px > 0), its corner, shear and gain are those of the lower one.
     """
     rows: list[dict[str, Any]] = []
     for row, (path, names) in enumerate(zip(paths, files, strict=True)):
         seen: dict[str, int] = {}
-        for k, name in enumerate(names):
+        repeats = len(names) // len(path)
+        for n, name in enumerate(names):
+            k = n // repeats
             index = seen.setdefault(name, 0)
             seen[name] += 1
             rows.append(
@@ -54,6 +70,10 @@ def frame_table(paths: list[ScanPath], files: list[list[str]]) -> pd.DataFrame:
                     "y_px": float(path.y_px[k]),
                     "blank": bool(path.blank[k]),
                     "gain": float(path.gain[k]),
+                    "refresh_px": int(path.refresh_px[k]),
+                    "scan": int(path.scan[k]),
+                    "shear": float(path.shear[k]),
+                    "steady": bool(path.steady[k]),
                 }
             )
     return pd.DataFrame(rows, columns=list(TRUTH_COLUMNS))

@@ -114,4 +114,10 @@ def shift_rows(
 
 def _row_taps(fractions: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """`shift_taps` of many fractions (n,) as one array (n, 17)."""
-    return np.stack([shift_taps(float(f)) for f in fractions]).astype(np.float32)
+    offsets = np.arange(1 - MARGIN_PX, MARGIN_PX + 1, dtype=np.float64)
+    inverse = _normal_inverse()
+    free = _band_integral(offsets - np.abs(fractions)[:, None]) @ inverse  # symmetric
+    flat = inverse.sum(axis=1)
+    taps = np.zeros((len(fractions), 2 * MARGIN_PX + 1))
+    taps[:, 1:] = free + flat * (1 - free.sum(axis=1, keepdims=True)) / flat.sum()
+    return np.where(fractions[:, None] >= 0, taps, taps[:, ::-1]).astype(np.float32)

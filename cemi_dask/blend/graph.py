@@ -91,7 +91,7 @@ def _check_layout(frames: Frames, layout: Layout) -> None:
             f"{len(frames)} frames of {frames.frame_shape} px. Solve the layout of these frames."
         )
     used = layout.used
-    for name in ("x_px", "y_px", "gain", "offset"):
+    for name in ("x_px", "y_px", "gain", "offset", "shear"):
         values = getattr(layout, name)
         bad = np.flatnonzero(used & ~np.isfinite(values))
         if bad.size:
@@ -99,11 +99,10 @@ def _check_layout(frames: Frames, layout: Layout) -> None:
                 f"Layout.{name} is not finite for the used frames {bad[:8].tolist()}. Mark them "
                 "as not used, or give them a place."
             )
-    for name in ("x_px", "y_px"):
-        values = getattr(layout, name)
+    for name, values in (("x_px", layout.left_px), ("y_px", layout.y_px)):
         outside = np.flatnonzero(used & (values < -0.5))
         if outside.size:
             raise InputError(
-                f"Layout.{name} is {values[outside[0]]:.2f} for frame {int(outside[0])}, outside "
-                "of the mosaic. Call layout.to_origin() first."
+                f"Layout.{name} puts the first pixel of frame {int(outside[0])} at "
+                f"{values[outside[0]]:.2f}, outside of the mosaic. Call layout.to_origin() first."
             )

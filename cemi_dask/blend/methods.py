@@ -31,11 +31,37 @@ _MARGIN_WEIGHT = np.float32(1e-6)
 class ShiftedFrame:
     """A frame on the mosaic's pixel grid: `pixels` (h, w) float32 fill `box` of the mosaic.
 
-    The pixels may be used as working memory by whoever receives the frame.
+    A frame that was scanned while the stage moved is a parallelogram in a wider box: its line
+    y covers the `line_px` columns of the box from ``line_starts[y]`` on (both None where
+    lines fill the box). Pixels beside the lines are finite and mean nothing: `on_pixels` is 0
+    there. The pixels may be used as working memory by whoever receives the frame.
     """
 
     box: Box
     pixels: Float32
+    line_starts: npt.NDArray[np.int64] | None = None
+    line_px: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the frame itself in px: its lines, not its box."""
+        height, width = self.pixels.shape
+        return height, width if self.line_px is None else self.line_px
+
+    def on_pixels(self, along_y: Float32, along_x: Float32, part: Box) -> Float32:
+        """The product of values per line (h) and per column of the frame (w) on `part`'s pixels.
+
+        `part` lies within `box`, in mosaic px. 0 beside the lines of a sheared frame.
+        """
+        ys, xs = part.relative_to(self.box).slices
+        if self.line_starts is None:
+            return np.asarray(np.multiply.outer(along_y[ys], along_x[xs]), np.float32)
+        room = self.pixels.shape[1]
+        padded = np.concatenate([z := np.zeros(room, np.float32), along_x, z])
+        # Window k of `padded` shows the columns of the box to a line that starts at room - k.
+        windows = np.lib.stride_tricks.sliding_window_view(padded, room)[:, xs]
+        lines = windows[room - self.line_starts[ys]]
+        return np.asarray(along_y[ys, None] * lines, np.float32)
 
 
 class Blender(Method):
@@ -104,12 +130,9 @@ def weighted_mean(
         part = frame.box.intersect(box)
         if part.empty:
             continue
-        ys, xs = part.relative_to(frame.box).slices
         there = part.relative_to(box).slices
-        height, width = frame.pixels.shape
-        weight_y, weight_x = weights_of((height, width))
-        weight = np.multiply.outer(weight_y[ys], weight_x[xs])
-        pixels = frame.pixels[ys, xs]
+        weight = frame.on_pixels(*weights_of(frame.shape), part)
+        pixels = frame.pixels[part.relative_to(frame.box).slices]
         weights[there] += weight
         pixels *= weight
         total[there] += pixels
@@ -130,16 +153,16 @@ def best_frame(box: Box, frames: Iterable[ShiftedFrame], *, by_distance: bool) -
         part = frame.box.intersect(box)
         if part.empty:
             continue
-        ys, xs = part.relative_to(frame.box).slices
         there = part.relative_to(box).slices
-        distance_y, distance_x = (border_distance_px(n) for n in frame.pixels.shape)
+        distance_y, distance_x = (border_distance_px(n) for n in frame.shape)
         if not by_distance:
             distance_y, distance_x = np.sign(distance_y), np.sign(distance_x)
-        score = np.multiply.outer(
-            np.maximum(distance_y, _MARGIN_WEIGHT)[ys], np.maximum(distance_x, _MARGIN_WEIGHT)[xs]
+        score = frame.on_pixels(
+            np.maximum(distance_y, _MARGIN_WEIGHT), np.maximum(distance_x, _MARGIN_WEIGHT), part
         )
         wins = score > best[there]
-        np.copyto(picture[there], frame.pixels[ys, xs], where=wins)
+        pixels = frame.pixels[part.relative_to(frame.box).slices]
+        np.copyto(picture[there], pixels, where=wins)
         np.copyto(best[there], score, where=wins)
     return picture
 

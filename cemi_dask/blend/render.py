@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.blend.methods import Blender, ShiftedFrame
 from cemi_dask.errors import InputError
-from cemi_dask.geometry import Box, Layout
-from cemi_dask.resample import shift_frame
+from cemi_dask.geometry import Box, Layout, line_offsets
+from cemi_dask.resample import MARGIN_PX, shift_frame, shift_rows
 
 
 def render(
@@ -41,20 +42,54 @@ def _shifted(
     """The used frames that touch `box`, on the mosaic's pixel grid, one at a time."""
     height, width = layout.frame_shape
     for index, plane in enumerate(planes):
+        if not layout.used[index]:
+            continue
         x, y = float(layout.x_px[index]), float(layout.y_px[index])
+        grey = {"gain": float(layout.gain[index]), "offset": float(layout.offset[index])}
+        offsets = line_offsets(float(layout.shear[index]), height)
         left, top = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
         place = Box(top, left, top + height, left + width)
-        if not layout.used[index] or place.intersect(box).empty:
+        if offsets is not None:
+            place = _lines_box(x + offsets, place)
+        if place.intersect(box).empty:
             continue
         _check_plane(plane, layout.frame_shape, (x, y))
-        pixels = shift_frame(
-            plane,
-            x - left,
-            y - top,
-            gain=float(layout.gain[index]),
-            offset=float(layout.offset[index]),
-        )
-        yield ShiftedFrame(place, pixels)
+        if offsets is None:
+            yield ShiftedFrame(place, shift_frame(plane, x - left, y - top, **grey))
+        else:
+            yield _sheared(place, plane, x + offsets, y - top, **grey)
+
+
+def _lines_box(starts_px: npt.NDArray[np.float64], place: Box) -> Box:
+    """The box that holds lines as long as `place` is wide, starting at `starts_px` (h)."""
+    first, last = int(np.floor(starts_px.min())), int(np.ceil(starts_px.max()))
+    return Box(place.y0, first, place.y1, last + place.shape[1])
+
+
+def _sheared(
+    place: Box,
+    plane: npt.NDArray[Any],
+    starts_px: npt.NDArray[np.float64],
+    down_px: float,
+    **grey: float,
+) -> ShiftedFrame:
+    """A frame whose lines start at `starts_px` (h) in the mosaic, moved down by `down_px`.
+
+    Lines are moved first, each by its own distance, so that the structure is straight before
+    neighbouring lines are mixed for the fraction along y. Beside its ends a line is continued
+    by mirroring, as the shift filter does above and below the frame.
+    """
+    height, width = plane.shape
+    room = place.shape[1] - width
+    pad = room + 2 * MARGIN_PX
+    source = np.ascontiguousarray(plane, np.float32)
+    wide = cv2.copyMakeBorder(source, 0, 0, pad, pad, cv2.BORDER_REFLECT_101)
+    moved = shift_rows(wide, starts_px - place.x0)[:, pad : pad + place.shape[1]]
+    # A row of the mosaic lies between two lines: its ends do too.
+    rows = np.clip(np.arange(height) - down_px, 0, height - 1)
+    ends = np.interp(rows, np.arange(height), starts_px)
+    starts = np.floor(ends + 0.5).astype(np.int64) - place.x0
+    return ShiftedFrame(place, shift_frame(moved, 0.0, down_px, **grey), starts, width)
 
 
 def _check_plane(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,11 +45,13 @@ def measure_all(
     for request in sorted(requests, key=lambda r: (r.i, r.j)):
         groups.setdefault(request.i // options.frames_per_item, []).append(request)
     blocks = frames.delayed()
+    shear = frames.table["shear"].to_numpy(float)
     items = {}
     for group in groups.values():
         ids = sorted({r.i for r in group} | {r.j for r in group})
+        parts = {k: float(shear[k]) for k in ids}
         items[f"register-pair/{stage}-{group[0].i}-{group[-1].i}"] = named_task(
-            "register-pair", _measure_group, [blocks[k] for k in ids], ids, group, options
+            "register-pair", _measure_group, [blocks[k] for k in ids], parts, group, options
         )
     results = compute(items) if items else {}
     return [PairShift.from_json(pair) for name in items for pair in results[name]]
@@ -57,19 +59,22 @@ def measure_all(
 
 def _measure_group(
     blocks: Sequence[npt.NDArray[Any]],
-    ids: Sequence[int],
+    shear: Mapping[int, float],
     requests: Sequence[Request],
     options: RegisterOptions,
 ) -> list[dict[str, Any]]:
-    """One item: `requests`, ordered by i, measured on the blocks of the frames `ids`."""
+    """One item: `requests`, ordered by i, measured on blocks of frames.
+
+    `shear` maps the frames' numbers, in the order of the blocks, to their shear.
+    """
     last = {k: n for n, r in enumerate(requests) for k in (r.i, r.j)}
-    pixels = {k: plane(np.asarray(block)) for k, block in zip(ids, blocks, strict=True)}
+    pixels = {k: plane(np.asarray(block)) for k, block in zip(shear, blocks, strict=True)}
     ready: dict[int, Prepared] = {}
     results = []
     for n, request in enumerate(requests):
         for k in (request.i, request.j):
             if k not in ready:
-                ready[k] = _prepare(pixels[k], k, options)
+                ready[k] = _prepare(pixels[k], k, shear[k], options)
         pair = measure_prepared(
             ready[request.i],
             ready[request.j],
@@ -86,8 +91,10 @@ def _measure_group(
     return results
 
 
-def _prepare(picture: npt.NDArray[Any], index: int, options: RegisterOptions) -> Prepared:
+def _prepare(
+    picture: npt.NDArray[Any], index: int, shear: float, options: RegisterOptions
+) -> Prepared:
     try:
-        return Prepared(picture, options.highpass_px, options.smooth_px)
+        return Prepared(picture, options.highpass_px, options.smooth_px, shear)
     except InputError as error:
         raise InputError(f"Frame {index}: {error}") from error

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from cemi_dask.geometry import Box
-from cemi_dask.register.prepare import Image
+from cemi_dask.register.prepare import Image, LineEnds
 
 Spectrum = npt.NDArray[np.complex64]
 
@@ -197,17 +197,49 @@ def overlap_boxes(shape: tuple[int, int], dx: int, dy: int, inset_px: int = 0) -
     return fixed, fixed.shift(-dy, -dx)
 
 
-def overlap_score(fixed: Image, moving: Image, dx: int, dy: int) -> tuple[float, int]:
+def lines_mask(
+    fixed: tuple[Box, LineEnds], moving: tuple[Box, LineEnds], inset_px: int = 0
+) -> Image:
+    """1.0 where both frames' lines hold pixels, 0.0 elsewhere, over an overlap (y, x).
+
+    Each frame comes as its box of the overlap and the ends of its lines, which are shortened
+    by `inset_px`.
+    """
+    first, last = (
+        pick(
+            [ends[k, box.y0 : box.y1] + inset - box.x0 for box, ends in (fixed, moving)],
+            axis=0,
+        )[:, None]
+        for k, pick, inset in ((0, np.max, inset_px), (1, np.min, -inset_px))
+    )
+    columns = np.arange(fixed[0].shape[1])
+    return np.asarray((columns >= first) & (columns < last), np.float32)
+
+
+def overlap_score(
+    fixed: Image,
+    moving: Image,
+    dx: int,
+    dy: int,
+    *,
+    ends: tuple[LineEnds, LineEnds] | None = None,
+) -> tuple[float, int]:
     """Normalised cross-correlation (-1..1) on the true overlap, and the overlap's pixels.
 
-    0 where the overlap is empty or one side is flat.
+    `ends` are those of the lines of rectified frames, which do not fill their arrays. 0 where
+    the overlap is empty or one side is flat.
     """
     box_f, box_m = overlap_boxes((fixed.shape[0], fixed.shape[1]), dx, dy)
     if box_f.empty:
         return 0.0, 0
     a, b = fixed[box_f.slices], moving[box_m.slices]
     n = a.size
-    mean_a, mean_b = float(a.mean(dtype=np.float64)), float(b.mean(dtype=np.float64))
+    if ends is not None:
+        mask = lines_mask((box_f, ends[0]), (box_m, ends[1]))
+        a, b, n = a * mask, b * mask, int(mask.sum(dtype=np.float64))
+        if not n:
+            return 0.0, 0
+    mean_a, mean_b = (float(v.sum(dtype=np.float64)) / n for v in (a, b))
     var_a = row_dot(a, a) / n - mean_a**2
     var_b = row_dot(b, b) / n - mean_b**2
     if var_a <= 1e-12 or var_b <= 1e-12:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -197,9 +197,3 @@ def _predicted(frames: Frames, pitch: dict[str, tuple[float, float]]) -> Positio
         if np.ptp(index) > 0:
             place += (index - index.min())[:, None] * np.asarray(step)
     return place
-
-
-def all_pairs(ids: Iterable[int]) -> list[tuple[int, int]]:
-    """Every pair i < j."""
-    order = sorted(ids)
-    return [(a, b) for n, a in enumerate(order) for b in order[n + 1 :]]

@@ -66,5 +66,18 @@ class RegisterOptions(BaseModel):
         default=8, ge=1, description="Frames whose pairs are measured together in one task."
     )
     max_unplaced_frames: int = Field(
-        default=60, ge=2, description="Most frames matched all against all, without positions."
+        default=400,
+        ge=2,
+        description="Most frames without positions: each is compared with every other, coarsely.",
+    )
+    thumbnail_px: int = Field(
+        default=160,
+        ge=48,
+        le=512,
+        description="Width of the small pictures by which frames without positions find partners.",
+    )
+    partners: int = Field(
+        default=10,
+        ge=2,
+        description="Most likely partners of a frame without position that are measured in full.",
     )

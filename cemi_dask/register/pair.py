@@ -15,6 +15,7 @@ from cemi_dask.register.correlate import (
     Search,
     correlate,
     find_peaks,
+    lines_mask,
     overlap_boxes,
     overlap_score,
 )
@@ -47,18 +48,24 @@ def measure_pair(
     moving: npt.NDArray[Any],
     expected: tuple[float, float, float] | None = None,
     options: RegisterOptions | None = None,
+    *,
+    shear: tuple[float, float] = (0.0, 0.0),
 ) -> PairShift:
     """The displacement of `moving` against `fixed`, two frames (y, x) of one shape, any dtype.
 
     `expected` is (dx_px, dy_px, sigma_px) where something is known; then only the overlap
-    within 3 sigma is searched, else every displacement. The result's frame numbers are 0
-    and 1; its peaks are best first, their covariance in px^2. Raises InputError for frames
-    of different shape or with NaN.
+    within 3 sigma is searched, else every displacement. `shear` of both (px in x per px in y,
+    see `Layout`) is undone first: the displacement is that of their middle lines. The
+    result's frame numbers are 0 and 1; its peaks are best first, their covariance in px^2.
+    Raises InputError for frames of different shape or with NaN.
     """
     options = options or RegisterOptions()
     if fixed.shape != moving.shape:
         raise InputError(f"Frames of different shapes {fixed.shape} and {moving.shape}.")
-    pair = [Prepared(f, options.highpass_px, options.smooth_px) for f in (fixed, moving)]
+    pair = [
+        Prepared(f, options.highpass_px, options.smooth_px, s)
+        for f, s in zip((fixed, moving), shear, strict=True)
+    ]
     if expected is None:
         searches = whole_search(pair[0].shape)
     else:
@@ -103,7 +110,7 @@ def measure_prepared(
     status = _status(candidates, options)
     best = candidates[0]
     peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
-    grey, overlap = _grey(fixed.raw, moving.raw, round(best.dx_px), round(best.dy_px))
+    grey, overlap = _grey(fixed, moving, round(best.dx_px), round(best.dy_px))
     return PairShift(i, j, peaks, status, grey, overlap)
 
 
@@ -119,6 +126,8 @@ def find_candidates(
     factor = 2 if _largest_overlap(fixed.shape, search) > _BINNED_AREA_PX else 1
     a, b = fixed.binned(factor), moving.binned(factor)
     shape = (a.shape[0], a.shape[1])
+    sheared = fixed.offsets_px is not None or moving.offsets_px is not None
+    ends = (fixed.line_ends(factor), moving.line_ends(factor)) if sheared else None
     found = correlate(a, b, search.binned(factor).within(shape), whitening=options.whitening)
     least = options.min_overlap * a.size
     candidates = []
@@ -127,7 +136,9 @@ def find_candidates(
         box = overlap_boxes(shape, round(dx), round(dy))[0]
         if box.area_px < least:
             continue
-        score, n = overlap_score(a, b, round(dx), round(dy))
+        score, n = overlap_score(a, b, round(dx), round(dy), ends=ends)
+        if n < least:
+            continue
         significance = score * float(np.sqrt(n / found.correlation_area_px))
         candidates.append(Candidate(dx * factor, dy * factor, score, significance, n * factor**2))
     return candidates
@@ -199,13 +210,18 @@ def _telling(candidate: Candidate, significance: float) -> bool:
 
 
 def _grey(
-    fixed: npt.NDArray[Any], moving: npt.NDArray[Any], dx: int, dy: int
+    fixed: Prepared, moving: Prepared, dx: int, dy: int
 ) -> tuple[tuple[float, float, float, float], int]:
     """(mean_i, mean_j, std_i, std_j) in the overlap, and its pixels."""
-    box_f, box_m = overlap_boxes((fixed.shape[0], fixed.shape[1]), dx, dy)
+    box_f, box_m = overlap_boxes(fixed.shape, dx, dy)
+    mask, count = None, box_f.area_px
+    if (fixed.offsets_px is not None or moving.offsets_px is not None) and count:
+        both = lines_mask((box_f, fixed.line_ends()), (box_m, moving.line_ends()))
+        mask = both.astype(np.uint8)
+        count = int(np.count_nonzero(mask))
     stats = [
-        cv2.meanStdDev(np.ascontiguousarray(picture[box.slices]))
-        for picture, box in ((fixed, box_f), (moving, box_m))
+        cv2.meanStdDev(np.ascontiguousarray(picture[box.slices]), mask=mask)
+        for picture, box in ((fixed.placed, box_f), (moving.placed, box_m))
     ]
     (mean_i, std_i), (mean_j, std_j) = ((float(m[0, 0]), float(s[0, 0])) for m, s in stats)
-    return (mean_i, mean_j, std_i, std_j), box_f.area_px
+    return (mean_i, mean_j, std_i, std_j), count

@@ -11,8 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.errors import InputError
+from cemi_dask.geometry import line_offsets
+from cemi_dask.resample import shift_rows
 
 Image = npt.NDArray[np.float32]
+
+# First column of each line of a rectified frame that holds recorded pixels, and the column
+# after its last: (2, h).
+LineEnds = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,16 @@ class Prepared:
     """A frame (y, x) of any dtype made ready for matching; derived arrays are kept.
 
     `highpass_px` is the box over which shading is averaged away, `smooth_px` the Gaussian
-    sigma used for refinement. Raises InputError for a frame that is not a finite picture.
+    sigma used for refinement. A frame with `shear` (px in x per px in y, see `Layout`) is
+    rectified: its lines are moved to where they belong, so that displacements are those of
+    middle lines; under 0.05 px over the frame's height nothing is moved. Raises InputError
+    for a frame that is not a finite picture.
     """
 
     raw: npt.NDArray[Any]
     highpass_px: int
     smooth_px: float
+    shear: float = 0.0
 
     def __post_init__(self) -> None:
         if self.raw.ndim != 2:
@@ -48,12 +58,51 @@ class Prepared:
         return int(self.raw.shape[0]), int(self.raw.shape[1])
 
     @cached_property
+    def offsets_px(self) -> npt.NDArray[np.float64] | None:
+        """How far each line (h) is moved right; None for a frame without shear."""
+        return line_offsets(self.shear, self.shape[0])
+
+    def line_ends(self, factor: int = 1) -> LineEnds:
+        """Where the lines of `binned(factor)` begin and end, once they are moved."""
+        height, width = self.shape
+        ends = np.zeros((2, height), np.int64)
+        ends[1] = width
+        if self.offsets_px is not None:
+            ends = np.clip(ends + np.floor(self.offsets_px + 0.5).astype(np.int64), 0, width)
+        if factor == 1:
+            return ends
+        lines = ends[:, : height // factor * factor].reshape(2, -1, factor)
+        return np.stack([-(-lines[0].max(axis=1) // factor), lines[1].min(axis=1) // factor])
+
+    @cached_property
     def detail(self) -> Image:
-        """The frame minus its local mean: shading must not correlate."""
+        """The frame minus its local mean: shading must not correlate. 0 beside moved lines."""
+        detail = self._recorded_detail()
+        if self.offsets_px is None:
+            return detail
+        return shift_rows(detail, self.offsets_px, fill=0.0)
+
+    def _recorded_detail(self) -> Image:
+        """`detail` as it was recorded, no line moved."""
         image = self.raw.astype(np.float32)
         size = min(self.highpass_px, *self.shape) | 1
         local = cv2.boxFilter(image, cv2.CV_32F, (size, size), borderType=cv2.BORDER_REFLECT)
         return np.asarray(image - local, np.float32)
+
+    @cached_property
+    def placed(self) -> npt.NDArray[Any]:
+        """`raw` with its lines moved by whole px, 0 beside them: grey levels keep their noise."""
+        if self.offsets_px is None:
+            return self.raw
+        width = self.shape[1]
+        whole = np.floor(self.offsets_px + 0.5).astype(np.int64)
+        out = np.zeros_like(self.raw)
+        for rows in np.split(np.arange(len(whole)), np.flatnonzero(np.diff(whole)) + 1):
+            lines, move = slice(int(rows[0]), int(rows[-1]) + 1), int(whole[rows[0]])
+            first, last = max(0, move), min(width, width + move)
+            if first < last:
+                out[lines, first:last] = self.raw[lines, first - move : last - move]
+        return out
 
     def binned(self, factor: int) -> Image:
         """`detail` averaged over factor x factor px (rest rows and columns cut)."""
@@ -88,7 +137,9 @@ class Prepared:
         its share of the smoothed variance is sigma^2 / (4 pi s^2). 0 means a flat or a purely
         noisy frame.
         """
-        detail, s = self.detail, 1.5
+        # Moving lines by fractions of a px would take noise away just where it is measured.
+        detail = self.detail if self.offsets_px is None else self._recorded_detail()
+        s = 1.5
         kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
         # Every third pixel of every third row is plenty for a median.
         bends = np.abs(cv2.filter2D(detail, cv2.CV_32F, kernel)[::3, ::3])

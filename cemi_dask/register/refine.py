@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.geometry import Box
-from cemi_dask.register.correlate import overlap_boxes, row_dot
+from cemi_dask.register.correlate import lines_mask, overlap_boxes, row_dot
 from cemi_dask.register.prepare import Image, Prepared, gaussian_kernel, reach_px, separable
 
 Matrix = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ def refine(
     for step in range(steps):
         whole = np.round(position).astype(int)
         if seen is None or seen.whole != (whole[0], whole[1]):
-            seen = _overlap(fixed, (int(whole[0]), int(whole[1])))
+            seen = _overlap(fixed, moving, (int(whole[0]), int(whole[1])))
         state = _evaluate(seen, moving, position) if seen else None
         if seen is None or state is None:
             return None
@@ -64,7 +64,9 @@ def refine(
 class _Overlap:
     """The fixed frame's side of the overlap at a whole-px displacement, and its sums.
 
-    `gradients` (2, 2) is the sum of products of the derivatives, noise included.
+    `gradients` (2, 2) is the sum of products of the derivatives, noise included. `mask` is 1
+    where both frames have pixels and 0 beside the lines of a rectified frame, where `value`
+    and `along` are 0 as well (None: pixels everywhere); `count` is the number of pixels.
     """
 
     whole: tuple[int, int]
@@ -75,6 +77,8 @@ class _Overlap:
     variance: float
     gradients: Matrix
     smooth_px: float
+    count: int
+    mask: Image | None
 
     def curvature(self, score: float) -> Matrix:
         """Sum of products (2, 2) of the gradients of the structure alone.
@@ -82,41 +86,59 @@ class _Overlap:
         The noise adds var_noise / (2 s^2) to each squared gradient after smoothing by s;
         its variance is the part (1 - score) of the whole. At least a tenth is kept.
         """
-        noise = max(0.0, 1 - score) * self.variance * self.value.size / (2 * self.smooth_px**2)
+        noise = max(0.0, 1 - score) * self.variance * self.count / (2 * self.smooth_px**2)
         values, vectors = np.linalg.eigh(self.gradients)
         kept = np.maximum(values - noise, 0.1 * values)
         kept = np.maximum(kept, 1e-9 * max(kept.max(), 1e-9))
         return np.asarray((vectors * kept) @ vectors.T)
 
 
-def _overlap(fixed: Prepared, whole: tuple[int, int]) -> _Overlap | None:
+def _overlap(fixed: Prepared, moving: Prepared, whole: tuple[int, int]) -> _Overlap | None:
     """The overlap at a displacement, None where it is too small or flat."""
     box, moving_box = overlap_boxes(fixed.shape, *whole, inset_px=reach_px(fixed.smooth_px))
     if min(box.shape) < 16:
         return None
     part = fixed.gradients
     value, gx, gy = (v[box.slices] for v in (part.value, part.along_x, part.along_y))
-    mean = float(value.mean(dtype=np.float64))
-    variance = row_dot(value, value) / value.size - mean**2
+    mask, count = None, value.size
+    if fixed.offsets_px is not None or moving.offsets_px is not None:
+        # What is smoothed must not see the ends of lines, which run askew.
+        slope = max(abs(fixed.shear), abs(moving.shear))
+        inset = 1 + int(np.ceil(reach_px(fixed.smooth_px) * (1 + slope)))
+        mask = lines_mask((box, fixed.line_ends()), (moving_box, moving.line_ends()), inset)
+        value, gx, gy = value * mask, gx * mask, gy * mask
+        count = int(mask.sum(dtype=np.float64))
+        if count < 256:
+            return None
+    mean = float(value.sum(dtype=np.float64)) / count
+    variance = row_dot(value, value) / count - mean**2
     if variance <= 1e-9:
         return None
     cross = row_dot(gx, gy)
     gradients = np.array([[row_dot(gx, gx), cross], [cross, row_dot(gy, gy)]])
-    return _Overlap(whole, moving_box, value, (gx, gy), mean, variance, gradients, fixed.smooth_px)
+    smooth_px = fixed.smooth_px
+    return _Overlap(
+        whole, moving_box, value, (gx, gy), mean, variance, gradients, smooth_px, count, mask
+    )
 
 
 def _evaluate(
     seen: _Overlap, moving: Prepared, position: Matrix
 ) -> tuple[float, Matrix, Image] | None:
-    """Score, Gauss-Newton step and residual (y, x) at a displacement, None where flat."""
+    """Score, Gauss-Newton step and residual (y, x) at a displacement, None where flat.
+
+    The residual means nothing where the overlap's mask is 0; the gradients are 0 there.
+    """
     sigma, reach = seen.smooth_px, reach_px(seen.smooth_px)
     rest = position - seen.whole
     source = moving.detail[seen.moving_box.expand(reach).slices]
     resampled = separable(
         source, gaussian_kernel(sigma, float(rest[0])), gaussian_kernel(sigma, float(rest[1]))
     )[reach:-reach, reach:-reach]
-    n = resampled.size
-    mean = float(resampled.mean(dtype=np.float64))
+    if seen.mask is not None:
+        resampled = resampled * seen.mask
+    n = seen.count
+    mean = float(resampled.sum(dtype=np.float64)) / n
     variance = row_dot(resampled, resampled) / n - mean**2
     if variance <= 1e-9:
         return None

@@ -79,11 +79,21 @@ class VideoIndex:
         return self.key_pts[at - 1] if at else None
 
 
+@dataclass(frozen=True)
+class Part:
+    """The lines above `seam` of a picture, which come from another recorded frame."""
+
+    source_index: int
+    pts: int | None
+    seam: int
+
+
 @dataclass
 class Picture:
     """One recorded frame: its number in display order, time stamp, seconds, and grey picture.
 
-    `image` is None, and `problem` says why, for a frame that is lost or damaged.
+    `image` is None, and `problem` says why, for a frame that is lost or damaged. `upper` tells
+    where its upper lines come from where it was put together from two recorded frames.
     """
 
     source_index: int
@@ -91,6 +101,7 @@ class Picture:
     time_s: float = float("nan")
     image: Grey | None = None
     problem: str = ""
+    upper: Part | None = None
 
 
 @contextmanager

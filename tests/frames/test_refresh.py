@@ -9,7 +9,7 @@ import pytest
 
 from cemi_dask.frames.refresh import ScanAssembler
 from cemi_dask.frames.video import Picture
-from tests.frames.recordings import HEIGHT, specimen
+from tests.frames.recordings import HEIGHT, look, specimen
 
 WIDTH = 256
 FPS = 10.0

@@ -1,6 +1,7 @@
 """Videos and tiles to frames: what was recorded, which frames are taken, where they lie."""
 
-from cemi_dask.frames.lazy import lazy_frames, open_frames
+from cemi_dask.frames.flat import FlatField, fit_flat_field
+from cemi_dask.frames.lazy import flatten, lazy_frames, open_frames
 from cemi_dask.frames.options import Crop, InputOptions, SelectionOptions, TileOptions
 from cemi_dask.frames.prepare import prepare
 from cemi_dask.frames.scan import scan_source
@@ -9,6 +10,7 @@ from cemi_dask.frames.table import build_table, rejected_table
 
 __all__ = [
     "Crop",
+    "FlatField",
     "InputOptions",
     "Place",
     "SelectionOptions",
@@ -16,6 +18,8 @@ __all__ = [
     "TileOptions",
     "build_table",
     "find_sources",
+    "fit_flat_field",
+    "flatten",
     "lazy_frames",
     "open_frames",
     "prepare",

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
-from dask.task_spec import Task
+from dask.task_spec import Task, TaskRef
 
 from cemi_dask.compute import Compute, compute_items, named_task
+from cemi_dask.errors import InputError
+from cemi_dask.frames.flat import FlatField, fit_flat_field, flattened
 from cemi_dask.frames.options import InputOptions, SelectionOptions
 from cemi_dask.frames.prepare import prepare
 from cemi_dask.frames.scan import read_tile, scan_source
@@ -36,8 +38,9 @@ def open_frames(
 
     Every source is scanned once (items ``read-frames/KEY``): motion tracked, frames chosen,
     nothing copied. The pixels (n, y, x) are decoded again, one frame per block, when they are
-    computed; a video block decodes from the key frame before it. Raises what `find_sources`,
-    `prepare` and `scan_source` raise.
+    computed; a video block decodes from the key frame before it. The shading that all frames
+    share is divided out then (`flatten`), unless `selection.flat_field` is "none". Raises what
+    `find_sources`, `prepare` and `scan_source` raise.
     """
     options = (
         paths_or_options
@@ -54,7 +57,36 @@ def open_frames(
     scans = [results[name] for name in items]
     table, nominal = build_table(sources, scans)
     data = lazy_frames(sources, scans)
-    return Frames(data, table, nominal, pixel_um or options.pixel_um)
+    raw = Frames(data, table, nominal, pixel_um or options.pixel_um)
+    if selection.flat_field == "none":
+        return raw
+    return flatten(raw, fit_flat_field(scans, raw.frame_shape))
+
+
+def flatten(frames: Frames, field: FlatField) -> Frames:
+    """The frames with the shading divided out, lazily, block by block, in their own type.
+
+    Raises InputError for a field of another size than the frames.
+    """
+    if field.shape != frames.frame_shape:
+        raise InputError(
+            f"The flat field is for frames of {field.shape} px (height, width), these are "
+            f"{frames.frame_shape}. Estimate it from these frames."
+        )
+    if not field.applied:
+        return frames
+    data = frames.data
+    name = f"flatten-frames-{tokenize(data.name, field)}"
+    layer: dict[Any, Any] = {
+        key: Task(key, _flat_block, TaskRef((data.name, *key[1:])), field)
+        for key in ((name, n, 0, 0) for n in range(len(frames)))
+    }
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[data])  # type: ignore[list-item]
+    return frames.with_data(da.Array(graph, name, data.chunks, dtype=data.dtype))
+
+
+def _flat_block(block: npt.NDArray[Any], field: FlatField) -> npt.NDArray[Any]:
+    return flattened(block, field.gain())
 
 
 def _paths(paths: Paths) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class InputOptions(BaseModel):
 
 
 class SelectionOptions(BaseModel):
-    """Which recorded frames are taken, and which are refused."""
+    """Which recorded frames are taken, which are refused, and what is done to them."""
 
     model_config = FROZEN
 
@@ -130,6 +130,12 @@ class SelectionOptions(BaseModel):
         gt=0,
         le=1,
         description="a frame with more pixels at the top grey level is refused",
+    )
+
+    flat_field: Literal["auto", "none"] = Field(
+        default="auto",
+        description="auto: the shading that all frames share is estimated from them and divided "
+        "out where it stands out from its error; none: frames stay as recorded",
     )
 
     @model_validator(mode="after")

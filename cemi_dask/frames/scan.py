@@ -17,6 +17,7 @@ from cemi_dask.frames.motion import reduction
 from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.frames.row import RowFollower, Taken, bridge
 from cemi_dask.frames.selection import overlap_of
+from cemi_dask.frames.shading import ShadingSink
 from cemi_dask.frames.sources import Place, Source
 from cemi_dask.frames.texture import reduced, refusal, sharpness
 from cemi_dask.frames.video import (
@@ -38,7 +39,8 @@ def scan_source(
     Keys: ``records`` (one per frame taken and one per frame refused: file, source_index,
     pts, key_pts, time_s, row, col, x_nominal_px, y_nominal_px, sharpness, taken, used, reason;
     None where unknown), ``shape`` (cropped, px), ``dtype``, ``crop``, ``recorded`` (frames
-    in the source), ``velocity_px`` (per recorded frame, videos), ``warnings`` and ``notes``.
+    in the source), ``velocity_px`` (per recorded frame, videos), ``shading`` (see
+    `shading_summary`), ``warnings`` and ``notes``.
     `sink` gets the pixels (y, x) of the taken records, cropped and grey, in their order.
     Raises UnreadableError for a file that cannot be read at all, InputError for a video
     without one usable frame and for a picture that does not fit the others.
@@ -54,7 +56,8 @@ def _scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) 
     size, dtype = (source.shape, source.dtype) if source.shape else video_header(path)
     assert size is not None  # noqa: S101
     index = index_video(path)
-    follower = RowFollower(source.crop.shape(size), selection, sink)
+    shading = ShadingSink(sink)
+    follower = RowFollower(source.crop.shape(size), selection, shading)
     recorded = 0
     for picture in decode_video(path, index):
         recorded += 1
@@ -75,6 +78,7 @@ def _scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) 
         )
     origins, gaps = bridge(follower)
     records = [_taken_record(source, index, taken, origins) for taken in follower.taken]
+    by_taking = list(records)
     warnings = [*index.problems, *gaps, *_overlap_warnings(records, follower)]
     if recorded > 1 and len(follower.taken) == 1:
         warnings.append(f"the picture does not move in {recorded} recorded frames: one was taken")
@@ -89,6 +93,7 @@ def _scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) 
         "crop": source.crop.model_dump(),
         "recorded": recorded,
         "velocity_px": follower.velocity_px(),
+        "shading": shading.summary(by_taking),
         "warnings": [f"{Path(path).name}: {warning}" for warning in warnings],
         "notes": list(source.notes),
     }
@@ -172,11 +177,11 @@ def _scan_tiles(source: Source, selection: SelectionOptions, sink: Sink | None) 
     places = source.places or tuple(Place() for _ in source.files)
     shape = source.crop.shape(size)
     records = []
+    shading = ShadingSink(sink)
     for path, place in zip(source.files, places, strict=True):
         image = read_tile(path, source, size=size, dtype=dtype)
         reason = refusal(image, reduced(image, reduction(shape)), selection)
-        if sink is not None:
-            sink(image)
+        shading(image)
         records.append(_tile_record(path, place, sharpness(image), reason))
     refused = Counter(r["reason"] for r in records if r["reason"])
     return {
@@ -186,6 +191,7 @@ def _scan_tiles(source: Source, selection: SelectionOptions, sink: Sink | None) 
         "crop": source.crop.model_dump(),
         "recorded": len(records),
         "velocity_px": None,
+        "shading": shading.summary(records),
         "warnings": [
             f"{n} of the {len(records)} tiles from {Path(source.files[0]).name} on are {reason}: "
             + ", ".join(Path(r["file"]).name for r in records if r["reason"] == reason)

@@ -36,7 +36,9 @@ def run_digests(config: RunConfig, base: Path, sources: Sequence[Source]) -> dic
     files = [file_identity(file) for source in sources for file in source.files]
     if config.input.tiles.positions is not None:
         files.append(file_identity(base / config.input.tiles.positions))
-    return _chain(config, base, {"frames": [plain(config.input), plain(config.frames), files]})
+    # The flat field is divided out of stored frames: switching it reads no file again.
+    reading = {k: v for k, v in plain(config.frames).items() if k != "flat_field"}
+    return _chain(config, base, {"frames": [plain(config.input), reading, files]})
 
 
 def analysis_digests(config: RunConfig, base: Path, picture: list[Any]) -> dict[str, str]:
@@ -46,9 +48,9 @@ def analysis_digests(config: RunConfig, base: Path, picture: list[Any]) -> dict[
 
 def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, str]:
     options: dict[str, Any] = {
-        "register": plain(config.register_),
+        "register": [plain(config.register_), config.frames.flat_field],
         "solve": plain(config.solve),
-        "denoise": plain(config.denoise),
+        "denoise": [plain(config.denoise), config.frames.flat_field],
         "blend": [plain(config.blend), plain(config.mosaic), config.input.pixel_um],
         "segment": plain(config.segment),
         "analyse": plain(config.analyse),

@@ -69,8 +69,20 @@ def frames_stage(context: Context) -> Frames:
             "used": int(table["used"].sum()),
             "rejected": len(rejected) + int((~table["used"]).sum()),
         }
-        data = store.open_frame_store(folder.frames, keys)
-    return Frames(data, table, nominal, config.input.pixel_um)
+        raw = Frames(
+            store.open_frame_store(folder.frames, keys), table, nominal, config.input.pixel_um
+        )
+        flat = take_flat_field(context, scans, raw)
+    return flat
+
+
+def take_flat_field(context: Context, scans: list[dict[str, Any]], raw: Frames) -> Frames:
+    """The frames without the shading that they share, which run.json then describes."""
+    if context.config.frames.flat_field == "none":
+        return raw
+    field = frames.fit_flat_field(scans, raw.frame_shape)
+    context.facts["flat_field"] = field.as_json()
+    return frames.flatten(raw, field)
 
 
 # ---------------------------------------------------------------- register, solve

@@ -73,7 +73,7 @@ def test_imports_go_one_way(path: Path) -> None:
 GRAPH_LAYER = {
     "frames": {"lazy"},
     "denoise": {"stage"},
-    "register": {"register", "grid", "batch", "rows", "stage"},
+    "register": {"register", "grid", "batch", "rows", "stage", "unplaced"},
     "solve": set(),
     "blend": {"graph"},
     "store": {"mosaic", "pyramid", "framestore", "arrays"},

@@ -9,7 +9,6 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
-from dask.delayed import Delayed
 
 from cemi_dask.compute import Compute, named_task
 from cemi_dask.errors import InputError
@@ -99,7 +98,7 @@ def coarse_candidates(
     factor = reduction(frames.frame_shape, options.thumbnail_px)
     small = {k: named_task("register-thumbnail", _thumbnail, blocks[k], k, factor) for k in ids}
     parts = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)]
-    items: dict[str, Delayed] = {}
+    items = {}
     for a, first in enumerate(parts):
         for b, second in enumerate(parts[a:], start=a):
             both = first if a == b else first + second

@@ -1,0 +1,338 @@
+"""Further looks at the same place, aligned and averaged onto the frame taken: less noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from cemi_dask.errors import InputError
+from cemi_dask.frames.align import Alignment, align, prepare_fixed, resampled
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Box = tuple[slice, slice]
+
+CLIP_SIGMAS = 3.0  # deviations from the robust centre count up to here (Huber's estimator),
+DROP_SIGMAS = 6.0  # and not at all beyond: a damaged pixel must leave no trace
+STRIP_ROWS = 48  # rows averaged at once: their arrays fit into the cache
+COPY_SHARE = 0.5  # two looks that differ by less than so much of their noise share that noise
+MAX_ERROR_PX = 0.2  # standard error of a displacement: more would blur 5 px lamellae by 2 %
+MAX_GAIN = 2.0
+GREY_CELL_PX = 64  # parts whose mean grey levels are compared
+
+
+class AverageOptions(BaseModel):
+    """Whether recorded pictures between the frames taken are averaged onto them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    average: Literal["none", "motion"] = Field(
+        default="none",
+        description="motion: other recorded pictures of the same place are aligned with each "
+        "frame taken and averaged into it (videos)",
+    )
+    average_looks: int = Field(
+        default=8,
+        ge=1,
+        le=64,
+        description="other recorded pictures averaged into a frame at most; the noise falls "
+        "with the square root of their number, the time grows with it",
+    )
+
+
+@dataclass(frozen=True)
+class LookPlace:
+    """A recorded picture and where it lies against a frame: position minus position, px."""
+
+    number: int
+    dx_px: float
+    dy_px: float
+    shear: float = 0.0
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A frame with its further looks averaged in.
+
+    `image` (y, x) in the taken frame's dtype; `looks` pictures averaged, the taken one
+    included; `cover_min`, `cover_median` pictures per pixel; `noise_before`, `noise_after`
+    standard deviation of the noise in grey levels, of the taken frame and of `image`, both
+    from how the looks scatter (NaN without a second look); `aligned` the places of the looks
+    used, as measured; `rejected` (number, reason) of the others; `number` the taken picture's.
+    """
+
+    image: npt.NDArray[Any]
+    looks: int
+    cover_min: int
+    cover_median: float
+    noise_before: float
+    noise_after: float
+    aligned: tuple[tuple[int, Alignment], ...]
+    rejected: tuple[tuple[int, str], ...]
+    number: int = -1
+
+    @property
+    def gain(self) -> float:
+        """By what factor the noise is lower than in the taken frame; 1 where nothing was added."""
+        return self.noise_before / self.noise_after if self.looks > 1 else 1.0
+
+    def with_rejected(self, number: int, more: Sequence[tuple[int, str]]) -> Averaged:
+        """The same with the taken picture's number, and further pictures that are not in it."""
+        return replace(self, number=number, rejected=tuple(sorted([*self.rejected, *more])))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A look on the frame's pixels: values (y, x) that fill `box`, grey levels matched."""
+
+    values: F32
+    box: Box
+
+
+def average_looks(
+    taken: npt.NDArray[Any],
+    looks: Iterable[npt.NDArray[Any]],
+    *,
+    places: Sequence[LookPlace],
+) -> Averaged:
+    """The frame `taken` (y, x) with other recorded pictures of its place averaged into it.
+
+    `looks` are pictures of the same shape, `places` says where each lies (good to about 2 px).
+    Each is aligned (`align`), resampled once onto the frame's pixels, which themselves are
+    never interpolated, and matched in contrast, brightness and shading. Per pixel a robust
+    mean follows: deviations from a trimmed mean are clipped at 3 sigma of the noise and
+    dropped beyond 6 (one step of a redescending M-estimator: Hampel et al., Robust Statistics,
+    1986, ch. 2.6). Looks that do not match, are blurred, torn, or the same picture again are
+    left out whole. The order of `looks` does not matter. Grey types: uint8, uint16, float32.
+    Raises InputError for pictures that differ in shape or type or are not finite.
+    """
+    _check(taken)
+    frame = taken.astype(np.float32)
+    fixed = prepare_fixed(frame)
+    layers: list[_Layer] = []
+    aligned, rejected = [], []
+    given = sorted(zip(places, looks, strict=True), key=lambda pair: pair[0].number)
+    for place, look in given:
+        _check(look, like=taken)
+        picture = look.astype(np.float32)
+        found = align(fixed, picture, (place.dx_px, place.dy_px), shear=place.shear)
+        layer = found if isinstance(found, str) else _layer(frame, picture, found)
+        if not isinstance(layer, str) and _is_copy(frame, layers, layer, fixed.noise):
+            layer = "the same picture again"
+        if isinstance(layer, str) or isinstance(found, str):
+            rejected.append((place.number, str(layer)))
+            continue
+        layers.append(layer)
+        aligned.append((place.number, found))
+    mean, cover, noise = _robust_mean(frame, layers)
+    return Averaged(
+        _as_type(mean, taken.dtype) if layers else taken.copy(),
+        1 + len(layers),
+        int(cover.min()),
+        float(np.median(cover)),
+        *noise,
+        tuple(aligned),
+        tuple(rejected),
+    )
+
+
+def _check(picture: npt.NDArray[Any], like: npt.NDArray[Any] | None = None) -> None:
+    if picture.ndim != 2 or picture.dtype not in (np.uint8, np.uint16, np.float32):
+        raise InputError(
+            f"A picture to average must be (y, x) of uint8, uint16 or float32, not {picture.dtype} "
+            f"of shape {picture.shape}. Convert it first."
+        )
+    if like is not None and (picture.shape, picture.dtype) != (like.shape, like.dtype):
+        raise InputError(
+            f"A picture of {picture.shape} px {picture.dtype} cannot be averaged into a frame of "
+            f"{like.shape} px {like.dtype}. Give pictures of one recording, cropped alike."
+        )
+    if picture.dtype.kind == "f" and not np.isfinite(picture).all():
+        raise InputError("A picture to average holds NaN or infinite pixels: leave it out.")
+
+
+def _layer(frame: F32, picture: F32, place: Alignment) -> _Layer | str:
+    """The picture resampled and grey-matched, or why it must not be used."""
+    if place.sigma_px > MAX_ERROR_PX:
+        return f"cannot be placed: its displacement is uncertain by {place.sigma_px:.2f} px"
+    if not 1 / MAX_GAIN < place.gain < MAX_GAIN:
+        return f"contrast differs {1 / place.gain:.2g} times"
+    values, box = resampled(picture, place)
+    return _Layer(_matched(frame[box], values, place.gain), box)
+
+
+def _matched(frame: F32, values: F32, gain: float) -> F32:
+    """``gain * values + offset``, the offset a paraboloid that follows the frame's shading.
+
+    Vignetting stays with the screen while the specimen moves on, so one offset for all of
+    the overlap would leave steps at its border. Fitted to the means of parts, twice, the
+    second time without parts that stand out.
+    """
+    height, width = values.shape
+    cells = max(3, round(width / GREY_CELL_PX)), max(3, round(height / GREY_CELL_PX))
+    parts = [cv2.resize(v, cells, interpolation=cv2.INTER_AREA) for v in (frame, values)]
+    off = np.asarray(parts[0] - np.float32(gain) * parts[1], np.float64)
+    across, down = _powers(cells[0]), _powers(cells[1])
+    powers = [(i, j) for i in range(3) for j in range(3 - i)]
+    design = np.stack([np.outer(down[i], across[j]).ravel() for i, j in powers], axis=1)
+    target, kept = off.ravel(), np.ones(off.size, bool)
+    terms = np.zeros(len(powers))
+    for _ in range(2):
+        terms = np.linalg.lstsq(design[kept], target[kept], rcond=None)[0]
+        miss = np.abs(target - design @ terms)
+        kept = miss <= 4 * np.median(miss) + 1e-6
+    square = np.zeros((3, 3))
+    for (i, j), term in zip(powers, terms, strict=True):
+        square[i, j] = term
+    field = (_powers(height).T @ square @ _powers(width)).astype(np.float32)
+    field += np.float32(gain) * values
+    return field
+
+
+def _powers(count: int) -> F64:
+    """1, u, u^2 (3, count) of the middles of `count` equal parts of -1..1."""
+    u = (2 * np.arange(count) + 1.0) / count - 1
+    return np.stack([np.ones(count), u, u * u])
+
+
+def _is_copy(frame: F32, layers: Sequence[_Layer], new: _Layer, noise: float) -> bool:
+    """True where a look repeats the noise of the frame or of another look, pixel by pixel.
+
+    A screen recorded faster than the microscope scans shows one scan several times.
+    """
+    limit = COPY_SHARE * 0.6745 * np.sqrt(2) * noise
+    whole = slice(0, frame.shape[0]), slice(0, frame.shape[1])
+    for other in (_Layer(frame, whole), *layers):
+        rows, cols = (_common(a, b) for a, b in zip(new.box, other.box, strict=True))
+        if rows.stop - rows.start < 32 or cols.stop - cols.start < 32:
+            continue
+        sample = slice(rows.start, rows.stop, 8), slice(cols.start, cols.stop, 8)
+        apart = np.abs(_part(new, sample) - _part(other, sample))
+        if float(np.median(apart)) < limit:
+            return True
+    return False
+
+
+def _common(first: slice, second: slice) -> slice:
+    start = max(first.start, second.start)
+    return slice(start, max(start, min(first.stop, second.stop)))
+
+
+def _part(layer: _Layer, box: Box) -> F32:
+    """A layer's values in a box of the frame that lies inside its own."""
+    rows, cols = (
+        slice(part.start - own.start, part.stop - own.start, part.step)
+        for part, own in zip(box, layer.box, strict=True)
+    )
+    return layer.values[rows, cols]
+
+
+def _robust_mean(
+    frame: F32, layers: Sequence[_Layer]
+) -> tuple[F32, npt.NDArray[np.int16], tuple[float, float]]:
+    """(mean (y, x), pictures per pixel, (noise before, noise after)) of a frame and its looks."""
+    mean, cover = np.empty_like(frame), np.ones(frame.shape, np.int16)
+    if not layers:
+        return frame, cover, (float("nan"), float("nan"))
+    sigma = float(np.median([_pair_sigma(frame, layer) for layer in layers]))
+    sums = np.zeros(4)
+    for start in range(0, frame.shape[0], STRIP_ROWS):
+        rows = slice(start, min(start + STRIP_ROWS, frame.shape[0]))
+        parts = list(_in_strip(layers, rows))
+        mean[rows], cover[rows], scatter = _mean_of_strip(frame[rows], parts, sigma)
+        sums += scatter
+    before = np.sqrt(sums[0] / max(sums[1], 1.0))
+    # Pixels that no look shows keep the noise they had.
+    after = np.sqrt((sums[2] + (sums[3] - sums[1]) * before**2) / sums[3])
+    return mean, cover, (float(before), float(after))
+
+
+def _pair_sigma(frame: F32, layer: _Layer) -> float:
+    """Noise of one picture from the differences of two, robustly; never quite zero."""
+    sample = layer.values[::4, ::4] - frame[layer.box][::4, ::4]
+    sigma = 1.4826 * float(np.median(np.abs(sample))) / np.sqrt(2)
+    return max(sigma, 1e-3 * float(np.ptp(frame)), 1e-12)
+
+
+def _in_strip(layers: Sequence[_Layer], rows: slice) -> Iterator[tuple[F32, Box]]:
+    """Each layer's values in a strip of rows, and where they lie in it."""
+    for layer in layers:
+        common = _common(rows, layer.box[0])
+        if common.start < common.stop:
+            values = _part(layer, (common, layer.box[1]))
+            inside = slice(common.start - rows.start, common.stop - rows.start)
+            yield values, (inside, layer.box[1])
+
+
+def _mean_of_strip(
+    frame: F32, parts: Sequence[tuple[F32, Box]], sigma: float
+) -> tuple[F32, npt.NDArray[np.int16], F64]:
+    """(mean, pictures per pixel, sums for the noise) of a strip of a frame.
+
+    The sums are over every pixel with a second look: squared deviation of the frame from the
+    mean times n / (n - 1), their number, squared standard error of the mean; and all pixels.
+    """
+    centre, count = _centre(frame, parts)
+    clip, drop = np.float32(CLIP_SIGMAS * sigma), np.float32(DROP_SIGMAS * sigma)
+    whole = slice(0, frame.shape[0]), slice(0, frame.shape[1])
+    total, square = np.zeros_like(frame), np.zeros_like(frame)
+    own = np.zeros_like(frame)
+    for values, box in [(frame, whole), *parts]:
+        off = values - centre[box]
+        off[np.abs(off) > drop] = 0
+        np.clip(off, -clip, clip, out=off)
+        total[box] += off
+        square[box] += off * off
+        if values is frame:
+            own = off
+    shift = total / count
+    several = count > 1
+    spread = np.maximum(square - total * shift, 0)
+    rest = np.maximum(count - 1, 1)
+    deviation = (own - shift) ** 2 * count / rest
+    sums = np.array(
+        [
+            deviation[several].sum(dtype=np.float64),
+            several.sum(),
+            (spread / (count * rest))[several].sum(dtype=np.float64),
+            several.size,
+        ]
+    )
+    return centre + shift, count.astype(np.int16), sums
+
+
+def _centre(frame: F32, parts: Sequence[tuple[F32, Box]]) -> tuple[F32, F32]:
+    """(robust centre, number of pictures) per pixel: a mean without the extremes.
+
+    Of five and more pictures the two highest and the two lowest values are left out, of three
+    and four one each (which is the median of up to six); of two the frame's own value stands,
+    since nothing says which of them is wrong.
+    """
+    count, total = np.ones_like(frame), frame.copy()
+    high, low = frame.copy(), frame.copy()
+    next_high, next_low = np.full_like(frame, -np.inf), np.full_like(frame, np.inf)
+    for values, box in parts:
+        count[box] += 1
+        total[box] += values
+        np.maximum(next_high[box], np.minimum(high[box], values), out=next_high[box])
+        np.maximum(high[box], values, out=high[box])
+        np.minimum(next_low[box], np.maximum(low[box], values), out=next_low[box])
+        np.minimum(low[box], values, out=low[box])
+    many = count >= 5
+    left_out = np.add(next_high, next_low, out=np.zeros_like(frame), where=many)
+    kept = np.maximum(count - np.where(many, np.float32(4), np.float32(2)), 1)
+    return np.where(count >= 3, (total - high - low - left_out) / kept, frame), count
+
+
+def _as_type(mean: F32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Grey levels rounded and kept within the limits of an integer type."""
+    if dtype.kind == "f":
+        return mean.astype(dtype)
+    top = np.iinfo(dtype).max
+    return np.clip(np.rint(mean), 0, top).astype(dtype)

@@ -2,6 +2,7 @@
 
 from cemi_dask.frames.flat import FlatField, fit_flat_field
 from cemi_dask.frames.lazy import flatten, lazy_frames, open_frames
+from cemi_dask.frames.metadata import FrameMetadata, read_metadata
 from cemi_dask.frames.options import Crop, InputOptions, SelectionOptions, TileOptions
 from cemi_dask.frames.prepare import prepare
 from cemi_dask.frames.scan import scan_source
@@ -11,6 +12,7 @@ from cemi_dask.frames.table import build_table, rejected_table
 __all__ = [
     "Crop",
     "FlatField",
+    "FrameMetadata",
     "InputOptions",
     "Place",
     "SelectionOptions",
@@ -23,6 +25,7 @@ __all__ = [
     "lazy_frames",
     "open_frames",
     "prepare",
+    "read_metadata",
     "rejected_table",
     "scan_source",
 ]

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
+FROM_TAGS = "tags"  # in place of a table of positions
 
 
 class Crop(BaseModel):
@@ -49,17 +50,31 @@ class TileOptions(BaseModel):
     )
     positions: str | None = Field(
         default=None,
-        description="CSV of stage positions: a file name (or col and row) and x, y per tile",
+        description="CSV of stage positions: a file name (or col and row) and x, y per tile; or "
+        "'tags': as the files' metadata state them, which is tried unasked where neither names nor "
+        "a table give a layout",
     )
     position_unit: Literal["px", "um"] | None = Field(
         default=None, description="unit of positions whose column names state none"
     )
-    position_y: Literal["down", "up"] = Field(
-        default="down", description="which way y grows in the table of positions"
+    position_x: Literal["auto", "right", "left"] = Field(
+        default="auto",
+        description="which way x of the positions grows in the pictures; auto: right in a table, "
+        "as the tiles overlap for positions from metadata",
+    )
+    position_y: Literal["auto", "down", "up"] = Field(
+        default="auto",
+        description="which way y of the positions grows in the pictures; auto: down in a table, "
+        "as the tiles overlap for positions from metadata",
     )
     overlap: float = Field(
         default=0.1, ge=0.0, lt=0.95, description="overlap of neighbours in a grid, as a guess"
     )
+
+    @property
+    def positions_file(self) -> str | None:
+        """The table of positions; None where there is none, or metadata are asked."""
+        return None if self.positions == FROM_TAGS else self.positions
 
 
 class InputOptions(BaseModel):
@@ -73,7 +88,16 @@ class InputOptions(BaseModel):
     kind: Literal["auto", "videos", "tiles"] = Field(
         default="auto", description="what the files are; auto: by their suffixes"
     )
-    pixel_um: float | None = Field(default=None, gt=0, description="pixel size in micrometres")
+    pixel_um: float | None = Field(
+        default=None,
+        gt=0,
+        description="pixel size in micrometres; default: as the files' metadata state it",
+    )
+    metadata: Literal["auto", "none"] = Field(
+        default="auto",
+        description="auto: read TIFF tags and sidecar files (Zeiss, FEI, TESCAN, JEOL, Hitachi, "
+        "ImageJ, OME) for pixel size, data bar and stage positions; none: do not",
+    )
     crop: Literal["auto", "none"] | Crop = Field(
         default="auto", description="px to cut off each side; auto: find a data bar"
     )

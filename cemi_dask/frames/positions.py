@@ -51,6 +51,7 @@ def read_positions(
     ]
     rows, grid, how = _lookup(table, columns, files, grid, path)
     x, y = (values[rows] for values in scaled)
+    x = -x if options.position_x == "left" else x
     return x, (-y if options.position_y == "up" else y), grid, how
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from cemi_dask.frames.databar import detect_bar
 from cemi_dask.frames.grid import Grid, grid_of
 from cemi_dask.frames.images import image_header, read_image
 from cemi_dask.frames.layout import overlap_order
-from cemi_dask.frames.options import Crop, InputOptions
+from cemi_dask.frames.metadata import FolderNames, FrameMetadata, agree, read_metadata
+from cemi_dask.frames.options import FROM_TAGS, Crop, InputOptions, TileOptions
 from cemi_dask.frames.positions import read_positions
 from cemi_dask.frames.scan import mixed_error
 from cemi_dask.frames.sources import Place, Source
+from cemi_dask.frames.stage import stage_layout
 from cemi_dask.frames.video import (
     decode_video,
     frame_near,
@@ -33,40 +35,75 @@ SAMPLES = 8  # pictures that the data bar is looked for in
 MIN_KEPT_PX = 16
 
 
+@dataclass(frozen=True)
+class Framing:
+    """What the layout of tiles is worked out with: sizes, pixel size, stage positions, notes."""
+
+    size: tuple[int, int]
+    crop: Crop
+    pixel_um: float | None
+    stage_um: tuple[tuple[float, float] | None, ...]
+    base: Path
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in px of a cropped frame."""
+        return self.crop.shape(self.size)
+
+
 def prepare(
     sources: Sequence[Source], options: InputOptions, base: Path | str = "."
 ) -> list[Source]:
-    """The sources with size, grey type, crop, tile places and what they mean filled in.
+    """The sources with size, grey type, crop, metadata, tile places and what they mean filled in.
 
-    Only headers and a few sample pictures are read. Raises InputError where files differ
-    in size or grey type (naming both), ConfigError for a crop that leaves nothing.
+    Only headers, sidecars and a few sample pictures are read. Raises InputError where files
+    differ in size, grey type or stated pixel size (naming both), ConfigError for a crop that
+    leaves nothing or for positions that need a pixel size where none is known.
     """
-    size, dtype = _common_size(sources)
-    crop, notes = _crop(sources, options, size)
+    size, dtype, stated = _headers(sources, options)
+    agreed = agree(stated, pixel_um=options.pixel_um, size=size)
+    crop, notes = _crop(sources, options, size, [found for _, found in stated])
     if min(crop.shape(size)) < MIN_KEPT_PX:
         raise ConfigError(
             f"input.crop ({crop}) leaves {crop.shape(size)} px (height, width) of frames of "
             f"{size}. Cut less."
         )
-    common = {"shape": size, "dtype": dtype, "crop": crop}
-    if sources[0].kind == "video":
-        return [replace(s, **common, nominal="row", notes=tuple(notes)) for s in sources]  # type: ignore[arg-type]
-    files = [file for source in sources for file in source.files]
-    places, nominal, how = _places(files, options, (size, crop), Path(base))
-    notes = [*notes, how]
+    stage = tuple(_stage_position(found) for _, found in stated)
+    framing = Framing(size, crop, agreed.pixel_um, stage, Path(base))
+    nominal: Nominal = "row"
+    places: list[Place] = []
+    notes += agreed.notes
+    if sources[0].kind == "tiles":
+        places, nominal, how = _places([file for file, _ in stated], options, framing)
+        notes += how
     prepared, start = [], 0
     for source in sources:
-        part = tuple(places[start : start + len(source.files)])
-        start += len(source.files)
+        part = slice(start, start + len(source.files))
+        start = part.stop
         prepared.append(
-            replace(source, **common, places=part, nominal=nominal, notes=tuple(notes))  # type: ignore[arg-type]
+            replace(
+                source,
+                shape=size,
+                dtype=dtype,
+                crop=crop,
+                places=tuple(places[part]),
+                nominal=nominal,
+                notes=tuple(notes),
+                warnings=agreed.warnings,
+                metadata=agreed.metadata,
+                stage_um=stage[part],
+                pixel_um=agreed.pixel_um,
+            )
         )
     return prepared
 
 
-def _common_size(sources: Sequence[Source]) -> tuple[tuple[int, int], str]:
-    """((height, width), grey type) that all files share, from their headers."""
+def _headers(
+    sources: Sequence[Source], options: InputOptions
+) -> tuple[tuple[int, int], str, list[tuple[str, FrameMetadata]]]:
+    """((height, width), grey type, [(file, metadata)]) from the headers of all files."""
     first: tuple[str, tuple[int, int], str] | None = None
+    stated, names, nothing = [], FolderNames(), FrameMetadata()
     for source in sources:
         header = video_header if source.kind == "video" else image_header
         for file in source.files:
@@ -75,17 +112,35 @@ def _common_size(sources: Sequence[Source]) -> tuple[tuple[int, int], str]:
                 first = file, size, dtype
             elif (size, dtype) != first[1:]:
                 raise mixed_error(first, (file, size, dtype))
+            asked = options.metadata == "auto"
+            stated.append((file, read_metadata(file, names=names) if asked else nothing))
     assert first is not None  # noqa: S101
-    return first[1], first[2]
+    return first[1], first[2], stated
+
+
+def _stage_position(found: FrameMetadata) -> tuple[float, float] | None:
+    if found.stage_x_um is None or found.stage_y_um is None:
+        return None
+    return found.stage_x_um, found.stage_y_um
 
 
 def _crop(
-    sources: Sequence[Source], options: InputOptions, size: tuple[int, int]
+    sources: Sequence[Source],
+    options: InputOptions,
+    size: tuple[int, int],
+    stated: Sequence[FrameMetadata],
 ) -> tuple[Crop, list[str]]:
     if isinstance(options.crop, Crop):
         return options.crop, []
     if options.crop == "none":
         return Crop(), []
+    heights = {found.picture_height_in(size) for found in stated}
+    height = heights.pop() if len(heights) == 1 else None
+    if height is not None and size[0] / 2 <= height < size[0]:
+        return Crop(bottom=size[0] - height), [
+            f"data bar cropped: {size[0] - height} px at the bottom, as the metadata state "
+            f"{height} of {size[0]} lines (set input.crop to change this)"
+        ]
     samples = [picture for picture in sample_pictures(sources) if picture.shape == size]
     found = detect_bar(samples)
     if found == Crop():
@@ -124,35 +179,60 @@ def _spread(path: str, count: int) -> Iterator[npt.NDArray[Any]]:
 
 
 def _places(
-    files: Sequence[str],
-    options: InputOptions,
-    framing: tuple[tuple[int, int], Crop],
-    base: Path,
-) -> tuple[list[Place], Nominal, str]:
+    files: Sequence[str], options: InputOptions, framing: Framing
+) -> tuple[list[Place], Nominal, list[str]]:
     """(place of every file, what the places mean, in words where from)."""
-    (size, crop) = framing
-    shape = crop.shape(size)
-    grid = grid_of(files, options.tiles)
-    if options.tiles.positions is not None:
-        path = base / Path(options.tiles.positions).expanduser()
+    tiles = options.tiles
+    grid = grid_of(files, tiles)
+    if tiles.positions_file is not None:
+        path = framing.base / Path(tiles.positions_file).expanduser()
         x, y, grid, how = read_positions(
-            path, files, grid=grid, options=options.tiles, pixel_um=options.pixel_um
+            path, files, grid=grid, options=tiles, pixel_um=framing.pixel_um
         )
-        grid = _grid_by_position(grid, y, shape)
-        places = [
-            Place(r, c, float(u), float(v))
-            for r, c, u, v in zip(grid.rows, grid.cols, x, y, strict=True)
-        ]
-        return places, "stage", f"stage positions from {path.name}, {how}"
+        told = [f"stage positions from {path.name}, {how}"]
+        return _stage_places(grid, x, y, framing.shape), "stage", told
+    notes = []
+    if _by_metadata(tiles, grid, framing):
+        found = stage_layout(
+            files,
+            framing.stage_um,
+            pixel_um=framing.pixel_um,
+            framing=(framing.size, framing.crop),
+            options=tiles,
+        )
+        if not found.doubt or tiles.positions == FROM_TAGS:
+            doubt = f", though {found.doubt}" if found.doubt else ""
+            places = _stage_places(grid, found.x_px, found.y_px, framing.shape)
+            return places, "stage", [f"{found.how}{doubt}"]
+        notes.append(f"stage positions in the metadata are not used: {found.doubt}")
     if grid.kind == "grid" and grid.bare:
-        grid = overlap_order(files, grid, crop)
+        grid = overlap_order(files, grid, framing.crop)
+    numbered = list(zip(grid.rows, grid.cols, strict=True))
     if grid.kind == "none":
-        return [Place(r, c) for r, c in zip(grid.rows, grid.cols, strict=True)], "none", grid.how
-    pitch_y, pitch_x = (size * (1 - options.tiles.overlap) for size in shape)
-    places = [
-        Place(r, c, c * pitch_x, r * pitch_y) for r, c in zip(grid.rows, grid.cols, strict=True)
+        return [Place(r, c) for r, c in numbered], "none", [*notes, grid.how]
+    pitch_y, pitch_x = (size * (1 - tiles.overlap) for size in framing.shape)
+    notes.append(f"{grid.how}; pitch by an overlap of {tiles.overlap:.0%}")
+    return [Place(r, c, c * pitch_x, r * pitch_y) for r, c in numbered], "grid", notes
+
+
+def _by_metadata(tiles: TileOptions, grid: Grid, framing: Framing) -> bool:
+    """True where stage positions in metadata are to be used, or to be tried unasked."""
+    if tiles.positions == FROM_TAGS:
+        return True
+    # A mere numbering is taken for one row for want of anything better.
+    unknown = grid.kind in ("none", "sequence") and tiles.pattern is None
+    complete = framing.pixel_um is not None and None not in framing.stage_um
+    return unknown and complete and len(framing.stage_um) > 1
+
+
+def _stage_places(
+    grid: Grid, x_px: npt.NDArray[Any], y_px: npt.NDArray[Any], shape: tuple[int, int]
+) -> list[Place]:
+    grid = _grid_by_position(grid, y_px, shape)
+    return [
+        Place(r, c, float(u), float(v))
+        for r, c, u, v in zip(grid.rows, grid.cols, x_px, y_px, strict=True)
     ]
-    return places, "grid", f"{grid.how}; pitch by an overlap of {options.tiles.overlap:.0%}"
 
 
 def _grid_by_position(grid: Grid, y_px: npt.NDArray[Any], shape: tuple[int, int]) -> Grid:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cemi_dask.errors import ConfigError, InputError, UnreadableError
+from cemi_dask.frames.metadata import FrameMetadata
 from cemi_dask.frames.options import Crop, InputOptions
 from cemi_dask.frameset import Nominal
 
@@ -38,7 +39,10 @@ class Source:
 
     `key` is unique, stable between runs and fit for file names. `shape` and `dtype` are
     those of the files (before `crop`), known after `prepare`, as are `crop`, `places` (one
-    per tile), `nominal` and `notes` (what was decided, in words).
+    per tile), `nominal` and `notes` (what was decided, in words). `metadata` is what all
+    files of the input state alike (None: nothing), `stage_um` the stage position (x, y) of
+    each of this source's files, `pixel_um` the pixel size that counts: the user's, else the
+    metadata's, else None. `warnings` are what a user should check.
     """
 
     key: str
@@ -51,6 +55,10 @@ class Source:
     places: tuple[Place, ...] = ()
     nominal: Nominal = "none"
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    metadata: FrameMetadata | None = None
+    stage_um: tuple[tuple[float, float] | None, ...] = ()
+    pixel_um: float | None = None
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

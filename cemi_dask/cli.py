@@ -114,6 +114,14 @@ def simulate(
     codec: Annotated[str, typer.Option(help="ffv1, mjpeg, h264 or mpeg4")] = "ffv1",
     frame_size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "1024x690",
     blank: Annotated[float, typer.Option(min=0, max=1, help="fraction of blank frames")] = 0.0,
+    scan_frames: Annotated[
+        float | None,
+        typer.Option(min=0.5, help="recorded frames per scan; the video is torn and sheared"),
+    ] = None,
+    serpentine: Annotated[
+        bool, typer.Option("--serpentine", help="every other row runs from right to left")
+    ] = False,
+    data_bar: Annotated[int, typer.Option(min=0, help="height of a data bar below, px")] = 0,
     cluster: ClusterName = None,
 ) -> None:
     """Make a synthetic ingot with known truth, and the config ingot.yaml that runs it."""
@@ -128,6 +136,9 @@ def simulate(
         "codec": codec,
         "frame_shape": (height, width),
         "blank_fraction": blank,
+        "recording": {"scan_frames": scan_frames},
+        "serpentine": serpentine,
+        "data_bar_px": data_bar,
     }
     config = simulate_ingot(out, options, tiles=tiles, cluster=cluster)
     print(f"Simulated ingot in {out}. Run it with: cemi run {config}")

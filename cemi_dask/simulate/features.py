@@ -15,6 +15,8 @@ from cemi_dask.simulate.edges import BlurredEdge, Edge, soft_max, soft_min
 from cemi_dask.simulate.lattice import Float32, Float64, smooth_field, uniform
 
 DENDRITE, EMPTY, SCRATCH = 300, 320, 340
+# A straight scratch is 3 px wide at half its depth.
+LINE_SIGMA_PX, LINE_DEPTH = 1.275, 0.9
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,17 @@ def scratches(feature: Feature, y_px: Float64, x_px: Float64, size_px: float) ->
         profile += rng.choice([-1.0, 0.7]) * np.exp(-0.5 * ((grid - centre) / width) ** 2)
     shape = np.interp(across, grid, profile, left=0, right=0).astype(np.float32)
     return shape * BlurredEdge(6.0)(inside)
+
+
+def straight_scratches(places_px: tuple[float, ...], x_px: Float64) -> Float32:
+    """Brightness factor (len(x_px),) of thin straight scratches along y at the places in x.
+
+    Each is a Gaussian groove, LINE_SIGMA_PX wide, that leaves 1 - LINE_DEPTH of the light.
+    """
+    factor = np.ones_like(x_px)
+    for place in places_px:
+        factor *= 1 - LINE_DEPTH * np.exp(-0.5 * ((x_px - place) / LINE_SIGMA_PX) ** 2)
+    return factor.astype(np.float32)
 
 
 def cover(kind: FeatureKind, y_px: Float64, x_px: Float64, edge: Edge) -> Float32 | None:

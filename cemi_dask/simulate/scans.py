@@ -42,12 +42,12 @@ class Raster:
     def line_times(self, scan: int) -> Float64:
         """Times (lines,) at which the lines of a scan are taken."""
         share = np.arange(self.lines) / self.lines_per_period
-        return np.asarray(self.start + self.period * (scan + share), np.float64)
+        return self.start + self.period * (scan + share)
 
     def middle_time(self, scan: npt.NDArray[np.int64]) -> Float64:
         """Times of the scans' middle lines (between two lines where their number is even)."""
         middle = (self.lines - 1) / 2 / self.lines_per_period
-        return self.start + self.period * (scan + middle)
+        return np.asarray(self.start + self.period * (scan + middle), np.float64)
 
     def screen(self, time: Float64) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The scan completed last at each time, and how many lines of the next one are shown.
@@ -104,16 +104,22 @@ def render_scan(
 ) -> Float32:
     """Noise-free scan (lines, width) whose line y starts at ``lines_x[y]``.
 
-    The scene is rendered once, wide enough, with its middle at `corner` (y, x); lines are then
-    read from it at their places. The motion in y within a scan is neglected.
+    The scene is rendered once, wide enough, with its middle at `corner` (y, x) and two samples
+    per px; lines are then read from it at their places. The motion in y within a scan is
+    neglected.
     """
     y, x = corner
     offset = lines_x - x
     left = MARGIN_PX + int(np.ceil(-offset.min()))
     right = MARGIN_PX + int(np.ceil(offset.max()))
     shape = (len(lines_x), left + width + right)
-    wide = scene.image(y, x - left, shape, psf_sigma_px=psf_sigma_px)
-    return np.clip(shift_rows(wide, -(left + offset))[:, :width], 0, 255)
+    # Edges hold frequencies beyond the row filter's band; at twice the sampling it passes them.
+    fine = np.empty((shape[0], 2 * shape[1]), np.float32)
+    for part in (0, 1):
+        start = x - left + 0.5 * part
+        fine[:, part::2] = scene.image(y, start, shape, psf_sigma_px=psf_sigma_px)
+    lines = shift_rows(fine, -2 * (left + offset))[:, : 2 * width : 2]
+    return np.clip(lines, 0, 255)
 
 
 def render_smeared(

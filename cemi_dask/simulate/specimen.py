@@ -95,6 +95,10 @@ class Specimen(BaseModel):
     dendrites_per_cell: float = Field(default=0.05, ge=0, le=1, description="Chance of a dendrite.")
     empty_per_cell: float = Field(default=0.04, ge=0, le=1, description="Chance of an empty patch.")
     scratches_per_cell: float = Field(default=0.06, ge=0, le=1, description="Chance of scratches.")
+    scratch_lines_px: tuple[float, ...] = Field(
+        default=(),
+        description="Places in x of dark straight scratches, 3 px wide, along the whole height.",
+    )
     bright_level: float = Field(default=170.0, gt=0, le=255, description="Grey level of FCC.")
     dark_level: float = Field(default=48.5, ge=0, le=255, description="Grey level of BCC.")
     empty_level: float = Field(
@@ -127,6 +131,8 @@ class Specimen(BaseModel):
             grey *= 1 + np.float32(0.3) * scratch
         if layers.empty is not None:
             grey += layers.empty * (np.float32(self.empty_level) - grey)
+        if self.scratch_lines_px:
+            grey *= features.straight_scratches(self.scratch_lines_px, x)
         return np.clip(grey, 0, 255, out=grey)
 
     def truth(self, box: Box) -> Truth:

@@ -1,4 +1,4 @@
-"""Where a burnt-in data bar lies: a strip at the top or bottom that never changes."""
+"""Where a burnt-in data bar lies: a strip at the top or bottom that does not move with the stage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from cemi_dask.frames.options import Crop
 
+F32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
 MAX_SHARE = 0.3  # of the frame's height: a larger strip at rest is the specimen, not a bar
 MIN_SHARE_AT_REST = 0.85  # of a line's pixels; a clock or a reading may change
 LEVELS = 255.0  # thresholds below are in 8-bit grey levels
@@ -17,45 +20,65 @@ STILL = 12.0
 TEXT = 40.0  # text stands out from its background by at least this
 MARGIN_PX = 4  # cut off beside text that lies on the picture without a border
 
+# Part-transparent bars
+GLASS_FRAMES = 3  # fewer have strokes at rest by chance
+TEXT_LINES = 5  # the height of the smallest letters
+TEXT_EDGES = 3  # left and right borders of strokes in a line
+AT_REST_SHARE = 0.2  # of the other lines that hold such borders: the specimen stands still
+DIMMED = 0.15  # step of the logarithm of contrast: an opacity of 0.3 makes 0.36
+STEP_RATIO = 5.0  # of the step to what lines differ by
+WINDOW = 4
+FREE_TEXT_SHARE = 0.1  # of the width that text without a bar must span: a mouse pointer does not
+
+# Plain bars in one picture
+FLAT = 2.5
+FLAT_SHARE = 0.5  # of a bar line's pixels that have the bar's level
+STRAY_SHARE = 0.1  # of the lines beyond it
+RULE_PX = 4  # lines that frame a bar, or divide it
+RULED_SHARE = 0.9  # of the width that such a line spans
+LEAST_BAR_PX, LEAST_BAR_SHARE = 8, 0.02
+
 
 def detect_bar(pictures: Sequence[npt.NDArray[Any]]) -> Crop:
-    """The strips at top and bottom that hold a data bar, from at least two frames (y, x).
+    """The strips at top and bottom that hold a data bar, from frames (y, x) of one recording.
 
     A line is at rest where at least 85 % of its pixels stay the same within 12 of 255 grey
     levels in all frames. A strip of such lines along the edge is a bar where it holds text
     or a scale bar, or where one grey level fills it and all frames end at its edge with a
     step. The bar begins at that step, or, where the text lies on the picture itself, just
-    beside the text. Nothing is cut where more than 30 % of the lines are at rest (a specimen
-    at rest, blank frames) or fewer than two frames differ.
+    beside the text. A part-transparent bar (at least three frames) is told by strokes that
+    rest while what shows through moves; it ends where the picture's contrast steps up.
+    One picture, or frames at rest, tell a bar only where it cannot be anything else: one level
+    but for text, at least 2 % high, ending in a step over the whole width. Nothing is cut where
+    more than 30 % of the lines are at rest.
     """
-    if len(pictures) < 2:
+    if not pictures:
         return Crop()
     stack = np.stack([_levels(picture) for picture in pictures])
-    low, high = stack.min(axis=0), stack.max(axis=0)
-    still = (high - low) <= STILL
+    still = (stack.max(axis=0) - stack.min(axis=0)) <= STILL
     at_rest = still.mean(axis=1) >= MIN_SHARE_AT_REST
     if at_rest.all():
-        return Crop()
+        return Crop(top=_plain(stack[0]), bottom=_plain(stack[0, ::-1]))
     typical = np.median(stack, axis=0)
-    bottom = _strip(stack[:, ::-1], at_rest[::-1], still[::-1], typical[::-1])
-    top = _strip(stack, at_rest, still, typical)
-    return Crop(top=top, bottom=bottom)
+    found = []
+    glyphs = _glyphs(stack, still)
+    for step in (1, -1):
+        lines = slice(None, None, step)
+        plain = _strip(stack[:, lines], at_rest[lines], still[lines], typical[lines])
+        # A clock that changes cuts a plain bar short: its end is seen all the same.
+        found.append(_glass(stack[:, lines], still[lines], glyphs[lines], plain))
+    return Crop(top=found[0], bottom=found[1])
 
 
-def _levels(picture: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def _levels(picture: npt.NDArray[Any]) -> F32:
     if picture.dtype == np.uint8:
         return picture.astype(np.float32)
-    low, high = np.percentile(picture, (0.1, 99.9))
+    low, high = np.nanpercentile(picture, (0.1, 99.9))
     scale = LEVELS / max(float(high - low), 1e-9)
     return np.clip((picture.astype(np.float32) - np.float32(low)) * np.float32(scale), 0, LEVELS)
 
 
-def _strip(
-    stack: npt.NDArray[np.float32],
-    at_rest: npt.NDArray[np.bool_],
-    still: npt.NDArray[np.bool_],
-    typical: npt.NDArray[np.float32],
-) -> int:
+def _strip(stack: F32, at_rest: Mask, still: Mask, typical: F32) -> int:
     """Height in px of the bar along the first line of `stack` (frames, y, x); 0: none."""
     height = len(at_rest)
     run = height if at_rest.all() else int(np.argmin(at_rest))
@@ -68,16 +91,13 @@ def _strip(
     inside = int(text_lines[-1]) + 1 if len(text_lines) else 3
     edge = _edge(stack, background, inside)
     if edge is not None and edge <= MAX_SHARE * height:
-        ruled = strip[edge : edge + MARGIN_PX].std(axis=1) <= STILL  # a line may frame the bar
-        return edge + (len(ruled) if ruled.all() else int(np.argmin(ruled)))
+        return edge + _ruled(strip[edge : edge + RULE_PX], STILL)
     if len(text_lines) and inside + MARGIN_PX <= MAX_SHARE * height:
         return min(run, inside + MARGIN_PX)
     return 0
 
 
-def _edge(
-    stack: npt.NDArray[np.float32], background: npt.NDArray[np.float32], inside: int
-) -> int | None:
+def _edge(stack: F32, background: F32, inside: int) -> int | None:
     """First line beyond `inside` where every frame leaves the strip's one grey level.
 
     None where the strip has no one level, or the frames do not all step there.
@@ -93,3 +113,94 @@ def _edge(
         return None
     stepped = np.abs(beyond - level) > STILL
     return edge if (stepped.mean(axis=(1, 2)) > 0.7).all() else None
+
+
+def _glyphs(stack: F32, still: Mask) -> Mask:
+    """Left and right borders of strokes: steps along x that stay in all frames, (y, x - 1).
+
+    The specimen moves along x and can keep no such step; a stroke keeps it, and its own level,
+    whatever shows through beside it.
+    """
+    step = np.diff(stack, axis=2)
+    keeps = (step.min(axis=0) > TEXT) | (step.max(axis=0) < -TEXT)
+    return np.asarray(keeps & (still[:, 1:] | still[:, :-1]), np.bool_)
+
+
+def _glass(stack: F32, still: Mask, glyphs: Mask, plain: int) -> int:
+    """Height in px of the part-transparent bar along the first line, at least `plain` px."""
+    frames, height, width = stack.shape
+    reach = int(MAX_SHARE * height)
+    has_text = glyphs.sum(axis=1) >= TEXT_EDGES
+    if frames < GLASS_FRAMES or has_text[reach : height - reach].mean() > AT_REST_SHARE:
+        return plain
+    text_lines = np.flatnonzero(has_text[:reach])
+    if len(text_lines) < TEXT_LINES:
+        return plain
+    inside = int(text_lines[-1]) + 1
+    edge = _dimming_end(_liveliness(stack, still), inside, reach)
+    if edge is not None or plain:
+        return max(edge or 0, plain)
+    columns = np.flatnonzero(glyphs[:reach].any(axis=0))
+    spans = np.percentile(columns, 95) - np.percentile(columns, 5) >= FREE_TEXT_SHARE * width
+    return min(inside + MARGIN_PX, reach) if spans else 0
+
+
+def _liveliness(stack: F32, still: Mask) -> F32:
+    """ln of how much the moving pixels of each line differ between the frames."""
+    moving = ~still
+    moving[moving.mean(axis=1) < 1 - MIN_SHARE_AT_REST] = True
+    spread = stack.std(axis=0) * moving
+    mean = spread.sum(axis=1) / moving.sum(axis=1)
+    return np.log(np.maximum(mean, 0.1)).astype(np.float32)
+
+
+def _dimming_end(lively: F32, inside: int, reach: int) -> int | None:
+    """First line from `inside` to `reach` where the picture's contrast steps up for good."""
+    middle = lively[reach : len(lively) - reach]
+    noise = float(np.median(np.abs(np.diff(middle)))) * 1.4826 / np.sqrt(2)
+    least = max(DIMMED, STEP_RATIO * noise)
+    lines = np.arange(inside, min(reach, len(lively) - WINDOW) + 1)
+    steps = np.array(
+        [
+            np.median(lively[e : e + WINDOW]) - np.median(lively[max(0, e - WINDOW) : e])
+            for e in lines
+        ]
+    )
+    if not len(steps) or steps.max() < least:
+        return None
+    best = int(lines[np.argmax(steps)])
+    near = np.arange(max(inside, best - WINDOW), min(best + WINDOW, reach) + 1)
+    sharp = lively[near] - lively[near - 1]
+    # Codecs smear the edge over a line or two: the last steep line ends it.
+    best = int(near[np.flatnonzero(sharp >= 0.5 * sharp.max())[-1]])
+    bar, picture = lively[:best], lively[best : 2 * best]
+    return best if np.median(picture) - np.median(bar) >= DIMMED else None
+
+
+def _plain(picture: F32) -> int:
+    """Height in px of an unmistakable plain bar along the first line of a picture; 0: none."""
+    height = len(picture)
+    reach = int(MAX_SHARE * height)
+    level = float(np.median(picture[: max(LEAST_BAR_PX, int(LEAST_BAR_SHARE * height))]))
+    flat = (np.abs(picture - level) <= FLAT).mean(axis=1)
+    in_bar = np.flatnonzero(flat[: reach + 1] >= FLAT_SHARE)
+    if not len(in_bar) or in_bar[0] > RULE_PX:
+        return 0
+    gaps = np.flatnonzero(np.diff(in_bar) > RULE_PX)
+    end = int(in_bar[gaps[0]] if len(gaps) else in_bar[-1]) + 1
+    if not max(LEAST_BAR_PX, LEAST_BAR_SHARE * height) <= end <= reach - RULE_PX:
+        return 0
+    strip = picture[:end]
+    text = np.abs(strip - level) > TEXT
+    lettered = (np.abs(np.diff(text.astype(np.int8), axis=1)).sum(axis=1) >= TEXT_EDGES).sum()
+    beyond = flat[end : end + 4 * RULE_PX]
+    if lettered < TEXT_LINES or np.median(beyond) > STRAY_SHARE or flat[end:].mean() > STRAY_SHARE:
+        return 0
+    return end + _ruled(picture[end : end + RULE_PX], FLAT)
+
+
+def _ruled(lines: F32, within: float) -> int:
+    """How many of the first `lines` are of one grey level each: a rule may frame the bar."""
+    level = np.median(lines, axis=1)[:, None]
+    plain = (np.abs(lines - level) <= within).mean(axis=1) >= RULED_SHARE
+    return len(plain) if plain.all() else int(np.argmin(plain))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +20,9 @@ HOLES = 0.5  # a grid that lacks more than half of its tiles is taken for chance
 class Grid:
     """Row and column of every file, counted from 0; `how` says in words where from.
 
-    kind: "grid"; "sequence" (numbered pictures, taken for one row); "none" (row and column
-    mean nothing). `bare` is True where only the order of two numbers tells row from column.
+    kind: "grid"; "sequence" (numbered pictures: `cols` holds the numbers, from 0, and only the
+    pictures tell how they run); "none" (row and column mean nothing). `bare` is True where
+    only the order of two numbers tells row from column, `stated` where `tiles.columns` told.
     """
 
     kind: Literal["grid", "sequence", "none"]
@@ -29,10 +30,11 @@ class Grid:
     cols: tuple[int, ...]
     how: str
     bare: bool = False
+    stated: bool = False
 
     def swapped(self, how: str) -> Grid:
         """The grid with rows and columns exchanged."""
-        return Grid(self.kind, self.cols, self.rows, how, self.bare)
+        return replace(self, rows=self.cols, cols=self.rows, how=how)
 
 
 def grid_of(files: Sequence[str], options: TileOptions) -> Grid:
@@ -45,6 +47,17 @@ def grid_of(files: Sequence[str], options: TileOptions) -> Grid:
     names = [Path(file).stem for file in files]
     if options.pattern is not None:
         return _by_pattern(files, options.pattern)
+    grid = _by_numbers(files, names, options)
+    if options.columns is not None and not grid.stated:
+        raise ConfigError(
+            f"tiles.columns is {options.columns}, but the names are not those of pictures "
+            f"numbered through ({files[0]}, ...; {grid.how}). Leave it out, or number the files."
+        )
+    return grid
+
+
+def _by_numbers(files: Sequence[str], names: list[str], options: TileOptions) -> Grid:
+    """The grid that the numbers in the names state."""
     texts, numbers = _tokens(names)
     varying = [k for k in range(len(numbers[0])) if len({n[k] for n in numbers}) > 1]
     if texts is None or not varying or len(files) < 2:
@@ -55,7 +68,7 @@ def grid_of(files: Sequence[str], options: TileOptions) -> Grid:
         rest = [k for k, count in zip(varying, counts, strict=True) if count < len(files)]
         varying = rest if len(rest) == 2 else varying
     if len(varying) == 1:
-        return _sequence(files, [n[varying[0]] for n in numbers])
+        return _sequence(files, [n[varying[0]] for n in numbers], options)
     if len(varying) != 2:
         return _unknown(files, f"{len(varying)} numbers vary in the file names")
     pairs = [(n[varying[0]], n[varying[1]]) for n in numbers]
@@ -100,16 +113,44 @@ def _tokens(names: list[str]) -> tuple[list[str] | None, list[list[int]]]:
     return (texts if alike else None), numbers
 
 
-def _sequence(files: Sequence[str], numbers: list[int]) -> Grid:
-    span = max(numbers) - min(numbers) + 1
-    if span != len(files):
+def _sequence(files: Sequence[str], numbers: list[int], options: TileOptions) -> Grid:
+    """Numbered pictures: placed where `options.columns` states how they run, else a sequence."""
+    count, span = len(set(numbers)), max(numbers) - min(numbers) + 1
+    if count < len(files):
+        return _unknown(files, f"{_alike(files, numbers)} have the same number")
+    if count < HOLES * span:
         return _unknown(files, f"the numbering has gaps ({len(files)} files, {span} numbers)")
+    if options.columns is not None:
+        return _stated(_from_zero(numbers), options)
     return Grid(
-        "sequence",
-        (0,) * len(files),
-        _from_zero(numbers),
-        f"{len(files)} numbered pictures are taken for one row from left to right",
+        "sequence", (0,) * len(files), _from_zero(numbers), f"{len(files)} numbered pictures"
     )
+
+
+def _stated(numbers: tuple[int, ...], options: TileOptions) -> Grid:
+    """The grid of pictures numbered line by line, with `options.columns` columns."""
+    columns = options.columns or 1
+    down = options.order == "col_row"
+    length = -(-(max(numbers) + 1) // columns) if down else columns
+    lines, along = [], []
+    for number in numbers:
+        line, at = divmod(number, length)
+        lines.append(line)
+        along.append(length - 1 - at if options.snake and line % 2 else at)
+    told = f"{columns} columns, as tiles.columns states"
+    way = f"{'column by column' if down else 'row by row'}{', to and fro' * options.snake}"
+    grid = Grid("grid", tuple(lines), tuple(along), f"numbered {way}, {told}", stated=True)
+    return grid.swapped(grid.how) if down else grid
+
+
+def _alike(files: Sequence[str], marks: Sequence[object]) -> str:
+    """Two files with the same mark, in words."""
+    seen: dict[object, str] = {}
+    for file, mark in zip(files, marks, strict=True):
+        if mark in seen:
+            return f"{seen[mark]} and {file}"
+        seen[mark] = file
+    raise AssertionError("all marks differ")
 
 
 def _pairs(

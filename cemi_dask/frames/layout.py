@@ -31,8 +31,8 @@ def overlap_order(files: Sequence[str], grid: Grid, crop: Crop) -> Grid:
         for i, j in _neighbours(grid, *step)[:PAIRS]:
             first, second = (read_image(files[n]) for n in (i, j))
             kept = crop.kept((first.shape[0], first.shape[1]))
-            beside = _edge_score(first[kept], second[kept])
-            below = _edge_score(first[kept].T, second[kept].T)
+            beside = edge_score(first[kept], second[kept])
+            below = edge_score(first[kept].T, second[kept].T)
             votes += beside - below if step == (0, 1) else below - beside
     if votes < -LEAST_SCORE:
         return grid.swapped("the file names hold column then row (as the tiles overlap)")
@@ -45,7 +45,7 @@ def overlap_order(files: Sequence[str], grid: Grid, crop: Crop) -> Grid:
     )
 
 
-def _edge_score(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
+def edge_score(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
     """Correlation of the first picture's right edge with the second's left edge; 0: none."""
     width = int(first.shape[1] * STRIP)
     factor = reduction((first.shape[0], max(first.shape)))

@@ -67,9 +67,25 @@ class TileOptions(BaseModel):
         description="which way y of the positions grows in the pictures; auto: down in a table, "
         "as the tiles overlap for positions from metadata",
     )
+    columns: int | None = Field(
+        default=None,
+        ge=1,
+        description="number of columns of numbered pictures (row by row, or by order col_row "
+        "column by column); without it the pictures' overlaps tell",
+    )
+    snake: bool = Field(
+        default=False,
+        description="with columns: every second row (or column) is numbered backwards",
+    )
     overlap: float = Field(
         default=0.1, ge=0.0, lt=0.95, description="overlap of neighbours in a grid, as a guess"
     )
+
+    @model_validator(mode="after")
+    def _snake_of_columns(self) -> Self:
+        if self.snake and self.columns is None:
+            raise ValueError("snake says how numbered rows run: give columns as well")
+        return self
 
     @property
     def positions_file(self) -> str | None:

@@ -20,6 +20,7 @@ from cemi_dask.frames.metadata import FolderNames, FrameMetadata, agree, read_me
 from cemi_dask.frames.options import FROM_TAGS, Crop, InputOptions, TileOptions
 from cemi_dask.frames.positions import read_positions
 from cemi_dask.frames.scan import mixed_error
+from cemi_dask.frames.sequence import sequence_order
 from cemi_dask.frames.sources import Place, Source
 from cemi_dask.frames.stage import stage_layout
 from cemi_dask.frames.video import (
@@ -207,6 +208,8 @@ def _places(
         notes.append(f"stage positions in the metadata are not used: {found.doubt}")
     if grid.kind == "grid" and grid.bare:
         grid = overlap_order(files, grid, framing.crop)
+    if grid.kind == "sequence":
+        grid = sequence_order(files, grid, framing.crop)
     numbered = list(zip(grid.rows, grid.cols, strict=True))
     if grid.kind == "none":
         return [Place(r, c) for r, c in numbered], "none", [*notes, grid.how]
@@ -219,7 +222,7 @@ def _by_metadata(tiles: TileOptions, grid: Grid, framing: Framing) -> bool:
     """True where stage positions in metadata are to be used, or to be tried unasked."""
     if tiles.positions == FROM_TAGS:
         return True
-    # A mere numbering is taken for one row for want of anything better.
+    # A mere numbering tells less than positions do.
     unknown = grid.kind in ("none", "sequence") and tiles.pattern is None
     complete = framing.pixel_um is not None and None not in framing.stage_um
     return unknown and complete and len(framing.stage_um) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,20 +17,22 @@ class Motion:
 
     `y_px`, `x_px` (n,) are the corner's places at the steps 0, 1, .. of the row's way.
     `step` at the times `time` (both (m,)) says where on its way the stage is; between them it
-    runs evenly. At the times `jump_time` it jumps by `jump_px` along x, for good.
+    runs evenly. A change of its speed takes `ramp` frames, from those times on. At the times
+    `jump_time` it jumps by `jump_px` along x, for good.
     """
 
     y_px: Float64
     x_px: Float64
     time: Float64
     step: Float64
+    ramp: float
     jump_time: Float64
     jump_px: Float64
 
     @property
     def frames(self) -> int:
         """How many frames are recorded: at the times 0, 1, .. until the stage has arrived."""
-        return round(float(self.time[-1])) + 1
+        return round(float(self.time[-1])) + math.ceil(self.ramp) + 1
 
     def y_at(self, time: Float64) -> Float64:
         """Places in y; the stage rests before the first and after the last time."""
@@ -50,7 +53,18 @@ class Motion:
         )
 
     def _steps(self, time: Float64) -> Float64:
-        return np.interp(time, self.time, self.step)
+        if self.ramp == 0:
+            return np.interp(time, self.time, self.step)
+        # The mean over the time before: speed then changes evenly instead of at once.
+        return (self._summed(time) - self._summed(time - self.ramp)) / self.ramp
+
+    def _summed(self, time: Float64) -> Float64:
+        """Integral of the steps over time, from the first time on."""
+        pieces = np.diff(self.time) * (self.step[1:] + self.step[:-1]) / 2
+        whole = np.concatenate([[0.0], np.cumsum(pieces)])
+        k = np.maximum(np.searchsorted(self.time, time, side="right") - 1, 0)
+        here = np.interp(time, self.time, self.step)
+        return whole[k] + (time - self.time[k]) * (self.step[k] + here) / 2
 
 
 def plan_motion(
@@ -85,8 +99,8 @@ def plan_motion(
     go(last, last - step[-1])
     if recording.return_to_start:
         go(0.0, float(np.ceil(last / RETURN_SPEED)))
-    none = np.zeros(0)
-    return Motion(y_px, x_px, np.array(time), np.array(step), none, none)
+    ramp, none = recording.stage_ramp * (recording.scan_frames or 1.0), np.zeros(0)
+    return Motion(y_px, x_px, np.array(time), np.array(step), ramp, none, none)
 
 
 def _events(

@@ -58,3 +58,9 @@ class Recording(BaseModel):
         ge=0,
         description="Frames smeared by 12 px along x; with scan_frames: scans with such a jump.",
     )
+    stage_ramp: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Scans (frames without scan_frames) in which the stage starts, stops or turns.",
+    )

@@ -258,6 +258,23 @@ def test_the_stage_stands_turns_and_returns_where_it_should() -> None:
     assert np.ptp(busy) == pytest.approx(np.ptp(way))
 
 
+def test_a_ramp_starts_and_stops_the_stage_evenly() -> None:
+    quiet = {"jitter_px": 0.0, "row_drift_px": 0.0, "velocity_variation": 0.0}
+    way = path_of(**quiet).x_px
+    ramped = path_of(**quiet, still_start=3, stage_ramp=4.0).x_px
+    assert len(ramped) == PICTURES + 3 + 4
+    np.testing.assert_allclose(ramped[:4], way[0])
+    assert ramped[-1] == pytest.approx(way[-1])
+    step = np.diff(way).mean()
+    # Speed grows by a quarter a frame: a mean speed of 1/8 in the first, 3/8 in the second.
+    expected = step * np.array([0.125, 0.375, 0.625, 0.875, 1, 1])
+    np.testing.assert_allclose(np.diff(ramped)[3:9], expected, rtol=1e-6)
+    np.testing.assert_allclose(np.diff(ramped)[-6:], expected[::-1], rtol=1e-6)
+    scanned = path_of(**quiet, scan_frames=2.0, stage_ramp=1.5)
+    assert len(scanned) == PICTURES + 3
+    assert not scanned.steady[scanned.scan == 0].any()
+
+
 def test_every_picture_is_recorded_as_often_as_stated(tmp_path: Path) -> None:
     once = simulate_videos(tmp_path / "1", options(scan_frames=2.37))
     thrice = simulate_videos(tmp_path / "3", options(scan_frames=2.37, repeats=3))

@@ -22,7 +22,8 @@ class Grid:
 
     kind: "grid"; "sequence" (numbered pictures: `cols` holds the numbers, from 0, and only the
     pictures tell how they run); "none" (row and column mean nothing). `bare` is True where
-    only the order of two numbers tells row from column, `stated` where `tiles.columns` told.
+    only the order of two numbers tells row from column, `stated` where `tiles.columns` told,
+    `folders` where one of the numbers is a folder's.
     """
 
     kind: Literal["grid", "sequence", "none"]
@@ -31,6 +32,7 @@ class Grid:
     how: str
     bare: bool = False
     stated: bool = False
+    folders: bool = False
 
     def swapped(self, how: str) -> Grid:
         """The grid with rows and columns exchanged."""
@@ -44,16 +46,27 @@ def grid_of(files: Sequence[str], options: TileOptions) -> Grid:
     grid, where no pair occurs twice and at least half of the places are filled). Raises
     ConfigError for a pattern that does not work, InputError for names that do not fit it.
     """
-    names = [Path(file).stem for file in files]
     if options.pattern is not None:
         return _by_pattern(files, options.pattern)
-    grid = _by_numbers(files, names, options)
+    grid = _by_names(files, options)
     if options.columns is not None and not grid.stated:
         raise ConfigError(
             f"tiles.columns is {options.columns}, but the names are not those of pictures "
             f"numbered through ({files[0]}, ...; {grid.how}). Leave it out, or number the files."
         )
     return grid
+
+
+def _by_names(files: Sequence[str], options: TileOptions) -> Grid:
+    """The grid by the names alone, else, where files lie in several folders, by both."""
+    paths = [Path(file) for file in files]
+    alone = _by_numbers(files, [path.stem for path in paths], options)
+    if alone.kind != "none" or len({path.parent for path in paths}) < 2:
+        return alone
+    both = _by_numbers(files, [f"{path.parent.name}/{path.stem}" for path in paths], options)
+    if both.kind != "grid":
+        return alone
+    return replace(both, how=f"{both.how}, the folders' numbers first", bare=True, folders=True)
 
 
 def _by_numbers(files: Sequence[str], names: list[str], options: TileOptions) -> Grid:
@@ -91,7 +104,10 @@ def _by_pattern(files: Sequence[str], pattern: str) -> Grid:
         raise ConfigError(f"tiles.pattern {pattern!r} cannot be used: {error}.") from error
     rows, cols = [], []
     for file in files:
-        match = matcher.fullmatch(Path(file).name) or matcher.fullmatch(Path(file).stem)
+        path = Path(file)
+        # A pattern with folders ('row_{row}/tile_{col}.tif') is held against as many of the file.
+        name = "/".join(path.parts[-1 - pattern.count("/") :])
+        match = matcher.fullmatch(name) or matcher.fullmatch(name.removesuffix(path.suffix))
         if match is None:
             raise InputError(
                 f"{file} does not fit tiles.pattern {pattern!r}. Correct the pattern "
@@ -161,7 +177,9 @@ def _pairs(
 ) -> Grid:
     first, second = ([p[k] for p in pairs] for k in (0, 1))
     places = len(set(first)) * len(set(second))
-    if len(set(pairs)) < len(pairs) or len(pairs) < HOLES * places:
+    if len(set(pairs)) < len(pairs):
+        return _unknown(files, f"{_alike(files, pairs)} have the same numbers")
+    if len(pairs) < HOLES * places:
         return _unknown(files, "the two numbers in the file names form no grid")
     marked = _marked(marks)
     decided = order if order != "auto" else marked
@@ -203,6 +221,7 @@ def _no_doubles(files: Sequence[str], rows: list[int], cols: list[int], what: st
         if place in seen:
             raise InputError(
                 f"By {what}, {seen[place]} and {file} both lie in row {place[0]}, column "
-                f"{place[1]}. Correct the pattern, or leave one of them out."
+                f"{place[1]}. Correct the pattern (with the folder, where that tells them apart: "
+                "'row_{row}/tile_{col}.tif'), or leave one of them out."
             )
         seen[place] = file

@@ -17,6 +17,7 @@ from cemi_dask.frames.options import Crop
 PAIRS = 6  # neighbours looked at for each of the two numbers
 STRIP = 0.25  # of the frame: neighbours are matched by strips of this width
 LEAST_SCORE = 0.15
+FOLDERS_HOLD = 0.5  # of neighbours must overlap before folders are taken for rows
 
 
 def overlap_order(files: Sequence[str], grid: Grid, crop: Crop) -> Grid:
@@ -24,16 +25,31 @@ def overlap_order(files: Sequence[str], grid: Grid, crop: Crop) -> Grid:
 
     Neighbours in a row share their right and left edges, neighbours in a column their
     bottom and top edges. A few pairs are matched by both, in strips, and the scores added;
-    without a clear answer the grid stays, and `how` says so.
+    without a clear answer the grid stays, and `how` says so. Folders are taken for rows or
+    columns only where the tiles hang together that way (else kind none).
     """
     votes = 0.0
+    as_named = np.zeros(2)  # pairs that hang together as the names say, and the other way round
+    looked = 0
     for step in ((0, 1), (1, 0)):
         for i, j in _neighbours(grid, *step)[:PAIRS]:
             first, second = (read_image(files[n]) for n in (i, j))
             kept = crop.kept((first.shape[0], first.shape[1]))
-            beside = edge_score(first[kept], second[kept])
-            below = edge_score(first[kept].T, second[kept].T)
-            votes += beside - below if step == (0, 1) else below - beside
+            beside = _either_way(first[kept], second[kept])
+            below = _either_way(first[kept].T, second[kept].T)
+            scores = (beside, below) if step == (0, 1) else (below, beside)
+            votes += scores[0] - scores[1]
+            as_named += np.array(scores) > 0
+            looked += 1
+    if grid.folders and as_named.max() < FOLDERS_HOLD * looked:
+        return replace(
+            grid,
+            kind="none",
+            rows=(0,) * len(files),
+            cols=(-1,) * len(files),
+            how=f"no layout known: the {len(files)} tiles lie in several folders whose numbers "
+            "are no rows or columns, as the tiles overlap",
+        )
     if votes < -LEAST_SCORE:
         return grid.swapped("the file names hold column then row (as the tiles overlap)")
     if votes > LEAST_SCORE:
@@ -43,6 +59,11 @@ def overlap_order(files: Sequence[str], grid: Grid, crop: Crop) -> Grid:
         how=f"{grid.how}, which is assumed, as the overlaps do not tell "
         "(set tiles.order or tiles.pattern)",
     )
+
+
+def _either_way(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
+    """The better score of the second picture right of the first, or left of it."""
+    return max(edge_score(first, second), edge_score(second, first))
 
 
 def edge_score(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:

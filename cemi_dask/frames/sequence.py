@@ -156,8 +156,8 @@ def _direction(dx: float, dy: float) -> Direction | None:
 
 
 def _courses(seen: dict[int, Direction | None], count: int) -> list[Course]:
-    """Courses that explain what was seen, best first; longer lines where two do as well."""
-    ranked: list[tuple[float, int, int, Course]] = []
+    """Courses that explain what was seen, best first; of equals, full and then longer lines."""
+    ranked: list[tuple[float, bool, int, int, Course]] = []
     for fast in BACK:
         slows: tuple[Direction, ...] = (
             ("below", "above") if fast in ("right", "left") else ("right", "left")
@@ -168,7 +168,7 @@ def _courses(seen: dict[int, Direction | None], count: int) -> list[Course]:
                     course = Course(length, fast, slow, snake)
                     worth = _worth(course, seen)
                     if worth is not None:
-                        ranked.append((-worth, -length, len(ranked), course))
+                        ranked.append((-worth, count % length > 0, -length, len(ranked), course))
     return [course for *_, course in sorted(ranked)]
 
 

@@ -90,14 +90,16 @@ def find_sources(options: InputOptions, base: Path | str = ".") -> list[Source]:
     if not found:
         raise InputError(
             f"No {_what(options.kind)} found at {_named(options)} (looked in {Path(base)}). "
-            f"Known suffixes: {_suffixes(options.kind)}."
+            f"Known suffixes: {_suffixes(options.kind)}.{_below(options, Path(base))}"
         )
-    files = sorted(found, key=lambda f: (natural_key(Path(f).name), f))
     if videos:
+        files = sorted(found, key=lambda f: (natural_key(Path(f).name), f))
         return [
             Source(_key(i, len(files), file), "video", (file,), row=i)
             for i, file in enumerate(files)
         ]
+    # Neighbours in one folder lie near each other: they are read by the same few tasks.
+    files = sorted(found, key=lambda f: (natural_key(str(Path(f).parent)), natural_key(f), f))
     groups = [files[i : i + TILES_PER_SOURCE] for i in range(0, len(files), TILES_PER_SOURCE)]
     return [
         Source(_key(i, len(groups), group[0]), "tiles", tuple(group))
@@ -126,7 +128,21 @@ def _expand(entry: str, base: Path, kind: str) -> list[str]:
         raise UnreadableError(
             f"{path} does not exist. Check input.paths; relative paths start at {base}."
         )
-    return [f for f in glob.glob(str(path), recursive=True) if _wanted(Path(f), kind)]
+    found = [Path(f) for f in glob.glob(str(path), recursive=True)]
+    # 'ingot/*' with a folder per row stands for the files in those folders.
+    inside = [f for folder in found if folder.is_dir() for f in folder.iterdir()]
+    return [str(f) for f in [*found, *inside] if _wanted(f, kind)]
+
+
+def _below(options: InputOptions, base: Path) -> str:
+    """A hint where the folders given hold only folders with such files."""
+    for entry in options.paths:
+        path = base / Path(entry).expanduser()
+        if path.is_dir():
+            folders = [f for f in path.iterdir() if f.is_dir()]
+            if any(_wanted(f, options.kind) for folder in folders for f in folder.iterdir()):
+                return f" The folders in {path} hold some: give '{Path(entry) / '*'}'."
+    return ""
 
 
 def _known(path: Path) -> bool:

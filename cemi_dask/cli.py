@@ -152,7 +152,9 @@ def stitch(
     pattern: Annotated[
         str | None, typer.Option(help="tile names, such as 'tile_r{row}_c{col}.tif'")
     ] = None,
-    positions: Annotated[Path | None, typer.Option(help="CSV of stage positions")] = None,
+    positions: Annotated[
+        Path | None, typer.Option(help="CSV of stage positions, or tags: the files' metadata")
+    ] = None,
     position_unit: Annotated[
         str | None, typer.Option(help="px or um, where the CSV states no unit")
     ] = None,
@@ -169,7 +171,8 @@ def stitch(
     if pattern:
         tile_options["pattern"] = pattern
     if positions:
-        tile_options["positions"] = str(positions.resolve())
+        tags = str(positions) == "tags"
+        tile_options["positions"] = "tags" if tags else str(positions.resolve())
         tile_options["position_unit"] = position_unit
     values = {
         "name": run_name(out, "mosaic"),

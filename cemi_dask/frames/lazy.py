@@ -40,13 +40,16 @@ def open_frames(
     nothing copied. The pixels (n, y, x) are decoded again, one frame per block, when they are
     computed; a video block decodes from the key frame before it. The shading that all frames
     share is divided out then (`flatten`), unless `selection.flat_field` is "none". Raises what
-    `find_sources`, `prepare` and `scan_source` raise.
+    `find_sources`, `prepare` and `scan_source` raise. `pixel_um` counts before what the options
+    or the files' metadata say.
     """
     options = (
         paths_or_options
         if isinstance(paths_or_options, InputOptions)
-        else InputOptions(paths=_paths(paths_or_options), pixel_um=pixel_um)
+        else InputOptions(paths=_paths(paths_or_options))
     )
+    if pixel_um is not None:
+        options = options.model_copy(update={"pixel_um": pixel_um})
     selection = selection or SelectionOptions()
     sources = prepare(find_sources(options), options)
     items = {
@@ -57,7 +60,7 @@ def open_frames(
     scans = [results[name] for name in items]
     table, nominal = build_table(sources, scans)
     data = lazy_frames(sources, scans)
-    raw = Frames(data, table, nominal, pixel_um or options.pixel_um)
+    raw = Frames(data, table, nominal, sources[0].pixel_um)
     if selection.flat_field == "none":
         return raw
     return flatten(raw, fit_flat_field(scans, raw.frame_shape))
@@ -114,18 +117,28 @@ def lazy_frames(sources: Sequence[Source], scans: Sequence[dict[str, Any]]) -> d
     return da.Array(graph, name, chunks, dtype=dtype)
 
 
-def _address(record: dict[str, Any]) -> tuple[int, int | None, int | None]:
-    return record["source_index"], record["pts"], record["key_pts"]
+def _address(record: dict[str, Any]) -> tuple[tuple[int, int | None, int | None, int], ...]:
+    """(number, time stamp, key frame's time stamp, first line) of the recorded frames a taken
+    frame is put together from, topmost first."""
+    own = (record["source_index"], record["pts"], record["key_pts"])
+    upper = record.get("upper")
+    if upper is None:
+        return ((*own, 0),)
+    above = (upper["source_index"], upper["pts"], upper["key_pts"])
+    return (*above, 0), (*own, upper["seam"])
 
 
 def read_frame(
-    source: Source, file: str, address: tuple[int, int | None, int | None]
+    source: Source, file: str, address: tuple[tuple[int, int | None, int | None, int], ...]
 ) -> npt.NDArray[Any]:
     """One taken frame as a block (1, y, x), cropped and grey, read from its file."""
     if source.kind == "tiles":
         assert source.shape is not None  # noqa: S101
         return read_tile(file, source, size=source.shape, dtype=source.dtype)[None]
-    number, pts, key_pts = address
-    image = read_video_frame(file, source_index=number, pts=pts, key_pts=key_pts)
-    kept = source.crop.kept((image.shape[0], image.shape[1]))
-    return np.ascontiguousarray(image[kept])[None]
+    parts = []
+    for n, (number, pts, key_pts, first) in enumerate(address):
+        image = read_video_frame(file, source_index=number, pts=pts, key_pts=key_pts)
+        kept = image[source.crop.kept((image.shape[0], image.shape[1]))]
+        end = address[n + 1][3] if n + 1 < len(address) else len(kept)
+        parts.append(kept[first:end])
+    return np.concatenate(parts)[None]

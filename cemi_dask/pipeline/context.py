@@ -51,6 +51,11 @@ class Order:
     digests: dict[str, str]
     sources: tuple[Source, ...] = ()
 
+    @property
+    def pixel_um(self) -> float | None:
+        """The pixel size that counts: the config's, else that of the files' metadata, else None."""
+        return self.sources[0].pixel_um if self.sources else self.config.input.pixel_um
+
 
 @dataclass
 class Context:

@@ -34,11 +34,23 @@ def run_digests(config: RunConfig, base: Path, sources: Sequence[Source]) -> dic
     the config names and that is not there.
     """
     files = [file_identity(file) for source in sources for file in source.files]
-    if config.input.tiles.positions is not None:
-        files.append(file_identity(base / config.input.tiles.positions))
+    if config.input.tiles.positions_file is not None:
+        files.append(file_identity(base / config.input.tiles.positions_file))
     # The flat field is divided out of stored frames: switching it reads no file again.
     reading = {k: v for k, v in plain(config.frames).items() if k != "flat_field"}
-    return _chain(config, base, {"frames": [plain(config.input), reading, files]})
+    inputs = [plain(config.input), reading, files, understood(sources)]
+    return _chain(config, base, {"frames": inputs})
+
+
+def understood(sources: Sequence[Source]) -> list[Any]:
+    """What was read out of the files beside their pixels: pixel size, crop, places of tiles.
+
+    A sidecar may change while the picture beside it does not; what follows from it tells.
+    """
+    return [
+        [source.pixel_um, plain(source.crop), source.nominal, repr(source.places)]
+        for source in sources
+    ]
 
 
 def analysis_digests(config: RunConfig, base: Path, picture: list[Any]) -> dict[str, str]:

@@ -121,8 +121,8 @@ def take_order(
     checked = config if isinstance(config, RunConfig) else load_config(config)
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
-    check_analysis(checked, base, checked.input.pixel_um)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
+    check_analysis(checked, base, sources[0].pixel_um)
     order = Order(checked, base, run_digests(checked, base, sources), tuple(sources))
     return order, folder, options
 
@@ -195,7 +195,7 @@ class Job:
             "versions": library_versions(),
             "machine": self.machine,
             "dashboard": self.link,
-            "pixel_um": config.input.pixel_um,
+            "pixel_um": context.order.pixel_um,
             **facts,
             "stages": {name: asdict(record) for name, record in context.records.items()},
             "digests": context.order.digests,

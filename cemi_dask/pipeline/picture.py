@@ -23,12 +23,14 @@ BLOCK_PX = 4096
 def open_picture(source: Path, pixel_um: float | None) -> tuple[da.Array, float | None]:
     """(lazy (y, x) array, pixel size in um or None) of an OME-Zarr, a run folder or a picture.
 
-    TIFFs are read in blocks, other pictures whole. Raises InputError for grey levels that are
+    TIFFs are read in blocks, other pictures whole. A picture's pixel size is the one given,
+    else what its tags or sidecar state. Raises InputError for grey levels that are
     not uint8, uint16 or float32, and when the pixel size stated and the one given disagree.
     """
     if not source.is_dir():
         blocks = _tiff(source)
-        return _whole(source) if blocks is None else blocks, pixel_um
+        array = _whole(source) if blocks is None else blocks
+        return array, frames.read_metadata(source).pixel_um if pixel_um is None else pixel_um
     mosaic = store.open_mosaic(zarr_folder(source))
     stated = mosaic.pixel_um
     if stated is not None and pixel_um is not None and not np.isclose(stated, pixel_um):

@@ -103,7 +103,8 @@ def make_plan(
     words = "frames were taken" if exact else "frames at most (videos: as many as were recorded)"
     notes = [
         f"{len(sources)} sources, {recorded} {words}, {shape[1]} x {shape[0]} px.",
-        *(note for source in sources for note in source.notes),
+        *sources[0].notes,
+        *(f"Warning: {text}" for text in sources[0].warnings),
     ]
     return Plan(
         folder.path, demands, tuple(notes), exact, memory_limit(options), disk_free(folder.path)

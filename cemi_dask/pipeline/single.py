@@ -40,7 +40,8 @@ def denoise_files(source: str, target: Path, *, method: str, cluster: str | None
     single = origin.suffix.lower() in PICTURES and origin.is_file()
     _check_target(origin, target, single=single)
     with open_client(_cluster(cluster)):
-        options = frames.InputOptions(paths=(str(origin.absolute()),), crop="none")
+        # Pictures of different magnifications may be denoised together.
+        options = frames.InputOptions(paths=(str(origin.absolute()),), crop="none", metadata="none")
         raw = frames.open_frames(options)
         if single and raw.dtype.kind == "f" and target.suffix.lower() == ".png":
             raise ConfigError(f"{source} holds float grey levels, which PNG cannot; write a .tif.")
@@ -118,8 +119,10 @@ def analyse_mosaic(
             "of that run and run it again."
         )
     base = Path.cwd()
-    order = Order(config, base, analysis_digests(config, base, picture_identity(source)))
     picture = open_picture(source.absolute(), pixel_um)
+    resolved = config.input.model_copy(update={"pixel_um": picture[1]})
+    config = config.model_copy(update={"input": resolved})
+    order = Order(config, base, analysis_digests(config, base, picture_identity(source)))
     check_analysis(config, base, picture[1])
     with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
         return Job(context, lambda context: walk_analysis(context, *picture)).work("report")

@@ -41,7 +41,10 @@ def frames_stage(context: Context) -> Frames:
     config, folder = context.config, context.folder
     with context.stage("frames") as scope:
         sources = context.order.sources
-        if config.input.pixel_um is None:
+        for text in sources[0].warnings:
+            context.warn(text)
+        context.facts["input"] = input_facts(sources)
+        if context.order.pixel_um is None:
             context.warn(f"{NO_PIXEL_SIZE} Set input.pixel_um (--pixel-size) for micrometres.")
         items = {
             f"read-frames/{source.key}": named_task(
@@ -70,10 +73,21 @@ def frames_stage(context: Context) -> Frames:
             "rejected": len(rejected) + int((~table["used"]).sum()),
         }
         raw = Frames(
-            store.open_frame_store(folder.frames, keys), table, nominal, config.input.pixel_um
+            store.open_frame_store(folder.frames, keys), table, nominal, context.order.pixel_um
         )
         flat = take_flat_field(context, scans, raw)
     return flat
+
+
+def input_facts(sources: Sequence[frames.Source]) -> dict[str, Any]:
+    """What was understood of the input, for run.json: metadata, crop, and in words how."""
+    first = sources[0]
+    stated = first.metadata
+    return {
+        "metadata": None if stated is None else stated.model_dump(exclude_none=True),
+        "crop": first.crop.model_dump(),
+        "notes": list(first.notes),
+    }
 
 
 def take_flat_field(context: Context, scans: list[dict[str, Any]], raw: Frames) -> Frames:

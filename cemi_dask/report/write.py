@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cemi_dask import store
 from cemi_dask.report import sections
+from cemi_dask.report.acquisition import acquisition_section
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData, read_run_folder
 from cemi_dask.report.measures import KNOWN, measures_of
@@ -38,6 +39,7 @@ def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Pa
             sections.stitching_section(data, figures, options),
             sections.denoising_section(data, figures),
             sections.timing_section(data),
+            *acquisition_section(data),
             *sections.provenance_sections(data),
         ]
     run = data.run

@@ -1,4 +1,4 @@
-"""Where a burnt-in data bar lies: a strip at the top or bottom that does not move with the stage."""
+"""Where a burnt-in data bar lies: a strip at the top or bottom that stays while the stage moves."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ Mask = npt.NDArray[np.bool_]
 MAX_SHARE = 0.3  # of the frame's height: a larger strip at rest is the specimen, not a bar
 MIN_SHARE_AT_REST = 0.85  # of a line's pixels; a clock or a reading may change
 LEVELS = 255.0  # thresholds below are in 8-bit grey levels
+MAX_AT_REST = 0.5  # of the lines between: more, and the specimen stands still
 STILL = 12.0
 TEXT = 40.0  # text stands out from its background by at least this
 MARGIN_PX = 4  # cut off beside text that lies on the picture without a border
 
 # Part-transparent bars
-GLASS_FRAMES = 3  # fewer have strokes at rest by chance
+GLASS_FRAMES = 4  # fewer have strokes at rest by chance
+STILL_STROKE = 20.0  # codecs let strokes tremble where what shows through changes
 TEXT_LINES = 5  # the height of the smallest letters
 TEXT_EDGES = 3  # left and right borders of strokes in a line
+CHANCE_RATIO = 4.0  # such borders elsewhere are there by chance
 AT_REST_SHARE = 0.2  # of the other lines that hold such borders: the specimen stands still
 DIMMED = 0.15  # step of the logarithm of contrast: an opacity of 0.3 makes 0.36
 STEP_RATIO = 5.0  # of the step to what lines differ by
 WINDOW = 4
+PARTS = 12  # along x, and how many of them the step must go through
+THROUGH_SHARE = 0.75
 FREE_TEXT_SHARE = 0.1  # of the width that text without a bar must span: a mouse pointer does not
 
 # Plain bars in one picture
@@ -40,28 +45,29 @@ LEAST_BAR_PX, LEAST_BAR_SHARE = 8, 0.02
 
 
 def detect_bar(pictures: Sequence[npt.NDArray[Any]]) -> Crop:
-    """The strips at top and bottom that hold a data bar, from frames (y, x) of one recording.
+    """The strips at top and bottom that hold a data bar, from frames (y, x) of one run.
 
     A line is at rest where at least 85 % of its pixels stay the same within 12 of 255 grey
     levels in all frames. A strip of such lines along the edge is a bar where it holds text
-    or a scale bar, or where one grey level fills it and all frames end at its edge with a
-    step. The bar begins at that step, or, where the text lies on the picture itself, just
-    beside the text. A part-transparent bar (at least three frames) is told by strokes that
-    rest while what shows through moves; it ends where the picture's contrast steps up.
+    or a scale bar. The bar begins where all frames leave its grey level with a step, or, where
+    the text lies on the picture itself, just beside the text. A part-transparent bar (at least
+    four frames) is told by strokes that rest while what shows through moves; it ends where the
+    picture's contrast steps up.
     One picture, or frames at rest, tell a bar only where it cannot be anything else: one level
-    but for text, at least 2 % high, ending in a step over the whole width. Nothing is cut where
-    more than 30 % of the lines are at rest.
+    but for text, at least 2 % high, ending in a step over the whole width. No bar is higher
+    than 30 % of the frame.
     """
     if not pictures:
         return Crop()
     stack = np.stack([_levels(picture) for picture in pictures])
     still = (stack.max(axis=0) - stack.min(axis=0)) <= STILL
     at_rest = still.mean(axis=1) >= MIN_SHARE_AT_REST
-    if at_rest.all():
+    reach = int(MAX_SHARE * len(at_rest))
+    if at_rest[reach : len(at_rest) - reach].mean() > MAX_AT_REST:
         return Crop(top=_plain(stack[0]), bottom=_plain(stack[0, ::-1]))
     typical = np.median(stack, axis=0)
     found = []
-    glyphs = _glyphs(stack, still)
+    glyphs = _glyphs(stack)
     for step in (1, -1):
         lines = slice(None, None, step)
         plain = _strip(stack[:, lines], at_rest[lines], still[lines], typical[lines])
@@ -87,14 +93,21 @@ def _strip(stack: F32, at_rest: Mask, still: Mask, typical: F32) -> int:
     strip = typical[:run]
     background = np.median(strip, axis=1)
     text = (np.abs(strip - background[:, None]) > TEXT) & still[:run]
-    text_lines = np.flatnonzero(text.sum(axis=1) >= 3)
-    inside = int(text_lines[-1]) + 1 if len(text_lines) else 3
+    text_lines = np.flatnonzero(_borders(text) >= 2)
+    if len(text_lines) < 3:
+        return 0
+    inside = int(text_lines[-1]) + 1
     edge = _edge(stack, background, inside)
     if edge is not None and edge <= MAX_SHARE * height:
         return edge + _ruled(strip[edge : edge + RULE_PX], STILL)
-    if len(text_lines) and inside + MARGIN_PX <= MAX_SHARE * height:
+    if inside + MARGIN_PX <= MAX_SHARE * height:
         return min(run, inside + MARGIN_PX)
     return 0
+
+
+def _borders(text: Mask) -> npt.NDArray[np.int64]:
+    """How many left and right borders of strokes each line has."""
+    return np.asarray((text[:, 1:] != text[:, :-1]).sum(axis=1), np.int64)
 
 
 def _edge(stack: F32, background: F32, inside: int) -> int | None:
@@ -115,12 +128,13 @@ def _edge(stack: F32, background: F32, inside: int) -> int | None:
     return edge if (stepped.mean(axis=(1, 2)) > 0.7).all() else None
 
 
-def _glyphs(stack: F32, still: Mask) -> Mask:
+def _glyphs(stack: F32) -> Mask:
     """Left and right borders of strokes: steps along x that stay in all frames, (y, x - 1).
 
     The specimen moves along x and can keep no such step; a stroke keeps it, and its own level,
     whatever shows through beside it.
     """
+    still = (stack.max(axis=0) - stack.min(axis=0)) <= STILL_STROKE
     step = np.diff(stack, axis=2)
     keeps = (step.min(axis=0) > TEXT) | (step.max(axis=0) < -TEXT)
     return np.asarray(keeps & (still[:, 1:] | still[:, :-1]), np.bool_)
@@ -130,8 +144,11 @@ def _glass(stack: F32, still: Mask, glyphs: Mask, plain: int) -> int:
     """Height in px of the part-transparent bar along the first line, at least `plain` px."""
     frames, height, width = stack.shape
     reach = int(MAX_SHARE * height)
-    has_text = glyphs.sum(axis=1) >= TEXT_EDGES
-    if frames < GLASS_FRAMES or has_text[reach : height - reach].mean() > AT_REST_SHARE:
+    count = glyphs.sum(axis=1)
+    by_chance = float(count[reach : height - reach].mean())
+    has_text = count >= TEXT_EDGES + CHANCE_RATIO * by_chance
+    at_rest = has_text[reach : height - reach].mean() > AT_REST_SHARE
+    if frames < GLASS_FRAMES or at_rest or has_text[reach : reach + TEXT_LINES].all():
         return plain
     text_lines = np.flatnonzero(has_text[:reach])
     if len(text_lines) < TEXT_LINES:
@@ -146,35 +163,48 @@ def _glass(stack: F32, still: Mask, glyphs: Mask, plain: int) -> int:
 
 
 def _liveliness(stack: F32, still: Mask) -> F32:
-    """ln of how much the moving pixels of each line differ between the frames."""
+    """How much the moving pixels of each line differ between the frames, (y, parts along x)."""
     moving = ~still
     moving[moving.mean(axis=1) < 1 - MIN_SHARE_AT_REST] = True
     spread = stack.std(axis=0) * moving
-    mean = spread.sum(axis=1) / moving.sum(axis=1)
-    return np.log(np.maximum(mean, 0.1)).astype(np.float32)
+    starts = np.linspace(0, stack.shape[2], PARTS + 1).astype(int)[:-1]
+    total = np.add.reduceat(spread, starts, axis=1)
+    return np.asarray(
+        total / np.maximum(np.add.reduceat(moving, starts, axis=1, dtype=np.int64), 1), np.float32
+    )
 
 
-def _dimming_end(lively: F32, inside: int, reach: int) -> int | None:
-    """First line from `inside` to `reach` where the picture's contrast steps up for good."""
+def _dimming_end(parts: F32, inside: int, reach: int) -> int | None:
+    """First line from `inside` to `reach` where the picture's contrast steps up for good.
+
+    `parts` is the liveliness. The step must go through nearly all of the width: where grains
+    begin beside empty resin it does not.
+    """
+    lively = _log(parts.mean(axis=1))
     middle = lively[reach : len(lively) - reach]
     noise = float(np.median(np.abs(np.diff(middle)))) * 1.4826 / np.sqrt(2)
-    least = max(DIMMED, STEP_RATIO * noise)
     lines = np.arange(inside, min(reach, len(lively) - WINDOW) + 1)
-    steps = np.array(
-        [
-            np.median(lively[e : e + WINDOW]) - np.median(lively[max(0, e - WINDOW) : e])
-            for e in lines
-        ]
-    )
-    if not len(steps) or steps.max() < least:
+    steps = np.array([_step(lively, int(e), WINDOW) for e in lines])
+    if not len(steps) or steps.max() < max(DIMMED, STEP_RATIO * noise):
         return None
     best = int(lines[np.argmax(steps)])
     near = np.arange(max(inside, best - WINDOW), min(best + WINDOW, reach) + 1)
     sharp = lively[near] - lively[near - 1]
     # Codecs smear the edge over a line or two: the last steep line ends it.
     best = int(near[np.flatnonzero(sharp >= 0.5 * sharp.max())[-1]])
-    bar, picture = lively[:best], lively[best : 2 * best]
-    return best if np.median(picture) - np.median(bar) >= DIMMED else None
+    through = _step(_log(parts), best, 2 * WINDOW) >= DIMMED / 2
+    lasting = _step(lively, best, best) >= DIMMED
+    return best if lasting and through.mean() >= THROUGH_SHARE else None
+
+
+def _log(values: F32) -> F32:
+    return np.log(np.maximum(values, 0.1)).astype(np.float32)
+
+
+def _step(values: F32, line: int, window: int) -> Any:
+    """Median of the `window` lines from `line` on less that of the `window` lines before."""
+    before, after = values[max(0, line - window) : line], values[line : line + window]
+    return np.median(after, axis=0) - np.median(before, axis=0)
 
 
 def _plain(picture: F32) -> int:
@@ -192,9 +222,13 @@ def _plain(picture: F32) -> int:
         return 0
     strip = picture[:end]
     text = np.abs(strip - level) > TEXT
-    lettered = (np.abs(np.diff(text.astype(np.int8), axis=1)).sum(axis=1) >= TEXT_EDGES).sum()
+    lettered = (_borders(text) >= TEXT_EDGES).sum()
     beyond = flat[end : end + 4 * RULE_PX]
-    if lettered < TEXT_LINES or np.median(beyond) > STRAY_SHARE or flat[end:].mean() > STRAY_SHARE:
+    if (
+        lettered < TEXT_LINES
+        or np.median(beyond) > STRAY_SHARE
+        or flat[end : height - reach].mean() > STRAY_SHARE
+    ):
         return 0
     return end + _ruled(picture[end : end + RULE_PX], FLAT)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+import tifffile
 
 from cemi_dask.frames import (
     Crop,
@@ -16,6 +19,8 @@ from cemi_dask.frames import (
     prepare,
     scan_source,
 )
+from cemi_dask.frames.databar import detect_bar
+from cemi_dask.frames.images import read_image
 
 pytestmark = pytest.mark.real
 
@@ -57,6 +62,29 @@ def test_the_black_strip_with_a_scale_bar_is_cropped(real_data: Path) -> None:
 )
 def test_sets_without_a_bar_stay_whole(real_data: Path, name: str) -> None:
     assert prepared(real_data / name).crop == Crop()
+
+
+def test_bars_of_single_tiffs_end_where_their_frame_does(real_data: Path) -> None:
+    # Seen with the eye: FEI's bar has 59 lines (943 in all, 884 scanned); its tags agree.
+    assert detect_bar([read_image(str(real_data / "meta_fei_tfs_mit" / "REBCO.tif"))]) == Crop(
+        bottom=59
+    )
+    zeiss = zipfile.ZipFile(real_data / "meta_zeiss_fei_gpl3" / "tiff_Zeiss_SEM.zip")
+    # White bars with a black rule above them, at lines 691 of 768 and 350 of 384.
+    for name, height in (("SEM_1k", 77), ("SEM_512pix", 34), ("multipage", 0)):
+        (file,) = [n for n in zeiss.namelist() if name in n and n.endswith(".tif")]
+        picture = tifffile.imread(BytesIO(zeiss.read(file)), key=0)
+        assert detect_bar([picture]) == Crop(bottom=height), name
+
+
+@pytest.mark.parametrize("name", ["test_image.tif", "test_image_2.tif"])
+def test_single_tiffs_without_a_bar_stay_whole(real_data: Path, name: str) -> None:
+    picture = read_image(str(real_data / "meta_fei_and_plain_tiff_mit" / name))
+    assert detect_bar([picture]) == Crop()
+
+
+def test_frames_of_one_place_without_a_bar_stay_whole(real_data: Path) -> None:
+    assert prepared(real_data / "frames_fibsem_shale_drift").crop == Crop()
 
 
 def test_grids_are_found(real_data: Path) -> None:

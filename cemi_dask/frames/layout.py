@@ -17,7 +17,9 @@ from cemi_dask.frames.options import Crop
 PAIRS = 6  # neighbours looked at for each of the two numbers
 STRIP = 0.25  # of the frame: neighbours are matched by strips of this width
 LEAST_SCORE = 0.15
-FOLDERS_HOLD = 0.5  # of neighbours must overlap before folders are taken for rows
+FOLDERS_HOLD = (
+    0.6  # of the neighbours of a direction must overlap before folders are taken for rows
+)
 
 
 def overlap_order(files: Sequence[str], grid: Grid, crop: Crop) -> Grid:
@@ -29,19 +31,20 @@ def overlap_order(files: Sequence[str], grid: Grid, crop: Crop) -> Grid:
     columns only where the tiles hang together that way (else kind none).
     """
     votes = 0.0
-    as_named = np.zeros(2)  # pairs that hang together as the names say, and the other way round
-    looked = 0
+    holds = np.ones(2)  # least part of the pairs that overlap as named, and the other way round
     for step in ((0, 1), (1, 0)):
-        for i, j in _neighbours(grid, *step)[:PAIRS]:
+        seen = np.zeros((0, 2))
+        for i, j in _neighbours(grid, *step):
             first, second = (read_image(files[n]) for n in (i, j))
             kept = crop.kept((first.shape[0], first.shape[1]))
             beside = _either_way(first[kept], second[kept])
             below = _either_way(first[kept].T, second[kept].T)
             scores = (beside, below) if step == (0, 1) else (below, beside)
-            votes += scores[0] - scores[1]
-            as_named += np.array(scores) > 0
-            looked += 1
-    if grid.folders and as_named.max() < FOLDERS_HOLD * looked:
+            seen = np.vstack((seen, scores))
+        votes += float((seen[:, 0] - seen[:, 1]).sum())
+        if len(seen):
+            holds = np.minimum(holds, (seen > 0).mean(axis=0))
+    if grid.folders and holds.max() < FOLDERS_HOLD:
         return replace(
             grid,
             kind="none",
@@ -87,5 +90,7 @@ def _neighbours(grid: Grid, step_row: int, step_col: int) -> list[tuple[int, int
         for (r, c), n in sorted(at.items())
         if (r + step_row, c + step_col) in at
     ]
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, PAIRS).round().astype(int))
+    # Folders may be no rows at all: more pairs, lest a stride meets only those that fit.
+    count = 3 * PAIRS if grid.folders else PAIRS
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
     return [pairs[k] for k in chosen] if pairs else []

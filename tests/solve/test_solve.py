@@ -264,3 +264,34 @@ def test_a_single_frame_has_a_place():
     layout = solve(OverlapGraph.build(1, FRAME, []))
     assert (layout.x_px[0], layout.y_px[0]) == (0.0, 0.0)
     assert layout.component[0] == 0
+
+
+def test_shear_of_the_frames_is_handed_on_and_their_lines_stay_in_the_mosaic():
+    rng = np.random.default_rng(3)
+    truth = grid_truth(2, 3, rng)
+    pairs = [PairShift(i, j, (measured(truth, i, j, rng),)) for i, j in grid_pairs(2, 3)]
+    graph = OverlapGraph.build(6, FRAME, pairs)
+    plain = solve(graph)
+    assert not plain.shear.any()
+    shear = [0.05, 0.05, 0.05, -0.05, -0.05, 0.0]
+    for k, value in enumerate(shear):
+        graph.graph.nodes[k]["shear"] = value
+    layout = solve(graph)
+    np.testing.assert_array_equal(layout.shear, shear)
+    # The whole layout is moved, nothing else: displacements are those of the middle lines.
+    np.testing.assert_allclose(np.diff(layout.x_px), np.diff(plain.x_px), atol=1e-9)
+    assert (layout.x_px - np.abs(shear) * 689 / 2).min() == pytest.approx(0, abs=1e-9)
+    own = pd.DataFrame({"frame": range(6), "file": "a.avi", "source_index": range(6), "row": 0})
+    assert positions_table(layout, own)["shear"].tolist() == shear
+
+
+def test_islands_of_sheared_frames_are_laid_side_by_side_without_touching():
+    rng = np.random.default_rng(4)
+    truth = grid_truth(1, 4, rng)
+    pairs = [PairShift(i, j, (measured(truth, i, j, rng),)) for i, j in ((0, 1), (2, 3))]
+    graph = OverlapGraph.build(4, FRAME, pairs)
+    for k in range(4):
+        graph.graph.nodes[k]["shear"] = 0.1 if k < 2 else -0.1
+    layout = solve(graph, options=SolveOptions(allow_islands=True))
+    first, second = (layout.component == number for number in (0, 1))
+    assert layout.left_px[second].min() >= layout.right_px[first].max() + FRAME[1] - 1e-9

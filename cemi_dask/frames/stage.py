@@ -16,8 +16,10 @@ from cemi_dask.frames.motion import look_at, measure_motion, reduction
 from cemi_dask.frames.options import Crop, TileOptions
 
 PAIRS = 6  # neighbours along each axis that are asked for its direction
-LEAST_SCORE = 0.15  # mean correlation of the shared parts by which one direction must win
+LEAST_SCORE = 0.15  # correlation of the shared parts from which on a pair has a say
+LEAST_AGREEING = 0.5  # of the pairs must have one direction
 SAME_PLACE = 0.02  # of a frame: tiles nearer to each other show one place, not neighbours
+ACROSS = 0.3  # of a frame: neighbours along an axis differ less in the other one
 STRAY = 0.1  # of the tiles may lie apart from all others
 LEAST_SHARED = 0.03  # of a frame: less is too narrow to be matched
 
@@ -112,22 +114,25 @@ def _by_overlap(
 ) -> tuple[int, str]:
     """(+1 or -1, in words why): the direction in which neighbours along an axis overlap.
 
-    0 where there are such neighbours and their overlaps do not tell.
+    0 where there are such neighbours and fewer than half of them overlap in one direction.
     """
     shape, crop = framing
     pairs = _neighbours(places_px, axis, shape)
     if not pairs:
         return 1, " (assumed: no neighbours along it)"
-    votes = 0.0
+    forth = back = 0
     for i, j in pairs:
         first, second = (_picture(files[n], crop) for n in (i, j))
         if axis == 1:
             first, second = first.T, second.T
         shared = first.shape[1] - round(float(places_px[j, axis] - places_px[i, axis]))
-        votes += _score(first[:, -shared:], second[:, :shared])
-        votes -= _score(second[:, -shared:], first[:, :shared])
-    mean = votes / len(pairs)
-    return (0 if abs(mean) < LEAST_SCORE else 1 if mean > 0 else -1), " (as the tiles overlap)"
+        ahead = _score(first[:, -shared:], second[:, :shared])
+        behind = _score(second[:, -shared:], first[:, :shared])
+        forth += ahead > behind
+        back += behind > ahead
+    if max(forth, back) < LEAST_AGREEING * len(pairs) or forth == back:
+        return 0, ""
+    return (1 if forth > back else -1), " (as the tiles overlap)"
 
 
 def _picture(file: str, crop: Crop) -> npt.NDArray[Any]:
@@ -136,12 +141,14 @@ def _picture(file: str, crop: Crop) -> npt.NDArray[Any]:
 
 
 def _score(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
-    """Correlation of what two tiles should share; 0: nothing measurable."""
+    """Correlation of what two tiles should share; 0: nothing, or at quite another place."""
     factor = reduction((first.shape[0], first.shape[0]))
     factor = min(factor, max(1, first.shape[1] // 16))
     looks = [look_at(np.ascontiguousarray(part), factor=factor) for part in (first, second)]
     motion = measure_motion(looks[0], looks[1], min_score=LEAST_SCORE)
-    return 0.0 if motion is None else motion.score
+    if motion is None or abs(motion.dy_px) > (ACROSS + 0.1) * first.shape[0]:
+        return 0.0
+    return motion.score if abs(motion.dx_px) <= first.shape[1] / 2 else 0.0
 
 
 def _neighbours(
@@ -152,7 +159,7 @@ def _neighbours(
     pairs = cKDTree(scaled).query_pairs(1.0 - LEAST_SHARED, p=np.inf, output_type="ndarray")
     steps = scaled[pairs[:, 1]] - scaled[pairs[:, 0]]
     along, across = np.abs(steps[:, axis]), np.abs(steps[:, 1 - axis])
-    kept = (along > 0.3) & (across < 0.3)
+    kept = (along > 0.3) & (across < ACROSS)
     pairs, steps = pairs[kept], steps[kept]
     ordered = np.where(steps[:, axis, None] > 0, pairs, pairs[:, ::-1])
     ordered = ordered[np.lexsort((ordered[:, 1], ordered[:, 0]))]

@@ -10,6 +10,11 @@ from cemi_dask.frames.metadata.statements import Statements
 TAG = 34118
 SCREEN_PX = 1024  # AP_PIXEL_SIZE is that of the microscope's screen, so many pixels wide
 
+# A line with a key alone, then a sentence: "WD =  3.9 mm", "Date :25 Sep 2018".
+PAIR = re.compile(
+    r"^[ \t]*([A-Z]{2}_[A-Z0-9_]+)[ \t]*[\r\n]+[^=:\r\n]*[=:]([^\r\n\0]*)", re.MULTILINE
+)
+
 # field: keys, the first that is there counts.
 TEXTS = {
     "detector": ("DP_DETECTOR_CHANNEL", "DP_DETECTOR_TYPE"),
@@ -83,16 +88,8 @@ def _pixel(found: Statements, values: dict[str, str], width_px: int) -> None:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """{key: what its sentence states behind the = or :}."""
+    """{key: what the sentence in the next line states behind the = or :}."""
     values: dict[str, str] = {}
-    key = ""
-    for line in re.split(r"[\r\n\0]+", text):
-        plain = line.strip()
-        if re.fullmatch(r"[A-Z]{2}_[A-Z0-9_]+", plain):
-            key = plain
-        elif key and plain:
-            parts = re.split(r"=|:", plain, maxsplit=1)
-            if len(parts) == 2:
-                values.setdefault(key, parts[1].strip())
-            key = ""
+    for match in PAIR.finditer(text):
+        values.setdefault(match.group(1), match.group(2).strip())
     return values

@@ -5,6 +5,7 @@ from cemi_dask.frames.lazy import flatten, lazy_frames, open_frames
 from cemi_dask.frames.metadata import FrameMetadata, read_metadata
 from cemi_dask.frames.options import Crop, InputOptions, SelectionOptions, TileOptions
 from cemi_dask.frames.prepare import prepare
+from cemi_dask.frames.sample import sample_png
 from cemi_dask.frames.scan import scan_source
 from cemi_dask.frames.sources import Place, Source, find_sources
 from cemi_dask.frames.table import build_table, rejected_table
@@ -27,5 +28,6 @@ __all__ = [
     "prepare",
     "read_metadata",
     "rejected_table",
+    "sample_png",
     "scan_source",
 ]

@@ -12,7 +12,7 @@ from cemi_dask.store import remove_partial_files, storing
 # What each stage writes, so that a stage that starts anew leaves nothing old beside the new.
 # The mosaic's levels are not listed: whoever writes a level deletes the old ones.
 OUTPUTS: dict[str, tuple[str, ...]] = {
-    "frames": ("frames.zarr/raw", "tables/frames.*"),
+    "frames": ("frames.zarr/raw", "tables/frames.*", "figures/recorded.png"),
     "solve": ("tables/pairs.*", "tables/positions.*"),
     "denoise": ("frames.zarr/denoised",),
     "segment": ("mosaic.ome.zarr/labels",),

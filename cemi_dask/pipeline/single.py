@@ -42,7 +42,8 @@ def denoise_files(source: str, target: Path, *, method: str, cluster: str | None
     with open_client(_cluster(cluster)):
         # Pictures of different magnifications may be denoised together.
         options = frames.InputOptions(paths=(str(origin.absolute()),), crop="none", metadata="none")
-        raw = frames.open_frames(options)
+        as_recorded = frames.SelectionOptions(flat_field="none")
+        raw = frames.open_frames(options, selection=as_recorded)
         if single and raw.dtype.kind == "f" and target.suffix.lower() == ".png":
             raise ConfigError(f"{source} holds float grey levels, which PNG cannot; write a .tif.")
         blocks = denoise.denoise(raw, method=denoiser).delayed()

@@ -19,6 +19,7 @@ from cemi_dask.overlap import OverlapGraph
 from cemi_dask.pipeline.context import Context
 from cemi_dask.pipeline.digests import hardness_file
 from cemi_dask.report import write_report
+from cemi_dask.report.frame_section import SAMPLE
 
 NO_PIXEL_SIZE = "No pixel size is known: lengths are in px, and the columns in um are empty."
 MOST_TOLD = 6  # islands that a message names
@@ -53,6 +54,7 @@ def frames_stage(context: Context) -> Frames:
             for source in sources
         }
         scans = list(scope.compute(items).values())
+        keep_sample(folder.path / "figures" / SAMPLE, sources)
         table, nominal = frames.build_table(sources, scans)
         for scan in scans:
             for text in scan["warnings"]:
@@ -86,8 +88,21 @@ def input_facts(sources: Sequence[frames.Source]) -> dict[str, Any]:
     return {
         "metadata": None if stated is None else stated.model_dump(exclude_none=True),
         "crop": first.crop.model_dump(),
+        "recorded_shape": list(first.shape or ()),
         "notes": list(first.notes),
     }
+
+
+def keep_sample(path: Path, sources: Sequence[frames.Source]) -> None:
+    """A small recorded picture for the report, which shows the crop on it; once per run."""
+    if path.is_file():
+        return
+    png = frames.sample_png(sources)
+    if png is not None:
+        with store.storing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with store.replacing(path) as temporary:
+            temporary.write_bytes(png)
 
 
 def take_flat_field(context: Context, scans: list[dict[str, Any]], raw: Frames) -> Frames:

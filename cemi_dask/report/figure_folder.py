@@ -25,6 +25,8 @@ OWN = (
     "placement",
     "residuals",
     "denoising-*",
+    "frames",
+    "flat-field",
 )
 
 

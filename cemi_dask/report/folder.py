@@ -13,6 +13,8 @@ import pandas as pd
 
 from cemi_dask import store
 from cemi_dask.errors import StoreError, UnreadableError
+from cemi_dask.frames import FlatField
+from cemi_dask.frames.flat import flattened
 
 TABLES = ("frames", "pairs", "positions", "cells", "profile", "correlation", "correlation_points")
 Picture = npt.NDArray[Any]
@@ -76,6 +78,8 @@ class RunFolderData:
         stacks = [store.open_frame_store(folder, [f"{kind}/{key}"]) for kind in ("raw", "denoised")]
         index = len(stacks[0]) // 2
         raw, denoised = (np.asarray(stack[index].compute(scheduler="sync")) for stack in stacks)
+        if isinstance(self.run.get("flat_field"), dict):  # stored frames are as recorded
+            raw = flattened(raw, FlatField.from_json(self.run["flat_field"]).gain())
         return FramePair(key, index, raw, denoised)
 
 

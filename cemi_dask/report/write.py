@@ -9,6 +9,7 @@ from cemi_dask.report import sections
 from cemi_dask.report.acquisition import acquisition_section
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData, read_run_folder
+from cemi_dask.report.frame_section import frame_section
 from cemi_dask.report.measures import KNOWN, measures_of
 from cemi_dask.report.numbers import (
     cell_mean,
@@ -40,6 +41,7 @@ def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Pa
             sections.denoising_section(data, figures),
             sections.timing_section(data),
             *acquisition_section(data),
+            *frame_section(data, figures),
             *sections.provenance_sections(data),
         ]
     run = data.run

@@ -21,7 +21,7 @@ from cemi_dask.frames.filters import (
     noise_sigma,
     reach_px,
 )
-from cemi_dask.resample import MARGIN_PX, shift_frame, shift_rows
+from cemi_dask.resample import MARGIN_PX, shift_frame, shift_rows, shift_taps
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -62,7 +62,10 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Displacement of a picture against the frame (px, at its middle line), and its shear.
+    """Displacement of a picture against the frame (px), and its shear against the frame's.
+
+    What the frame shows at (x, y) the picture shows at x - dx - shear * (y' - middle line),
+    y' = y - dy.
 
     `sigma_px` is the standard error of the displacement as its parts show it; `score` the
     correlation after smoothing (-1..1); `gain` what multiplies its grey levels to give the
@@ -92,25 +95,41 @@ def prepare_fixed(picture: F32) -> Fixed:
     )
 
 
-def resampled(picture: F32, place: Alignment) -> tuple[F32, tuple[slice, slice]]:
+def resampled(
+    picture: F32, place: Alignment, *, tolerance: float = 0.0
+) -> tuple[F32, tuple[slice, slice]]:
     """A picture's values on the frame's pixels, float32, and the (y, x) slices they fill.
 
-    Pixels that would be made partly of what lies beyond the picture's border are left out.
+    Pixels made partly of what lies beyond the picture's border (mirrored) are left out where
+    that part, as a share of the structure there, is more than `tolerance`.
     """
     height, width = picture.shape
     right, down = round(place.dx_px), round(place.dy_px)
     rest_x, rest_y = place.dx_px - right, place.dy_px - down
+    inset_x, inset_y = _inset_px(rest_x, tolerance), _inset_px(rest_y, tolerance)
     if place.shear == 0:
-        moved, lean = shift_frame(picture, rest_x, rest_y), 0
+        moved = shift_frame(picture, rest_x, rest_y)
     else:
-        rows = np.arange(height, dtype=np.float64) + down - (height - 1) / 2
+        rows = np.arange(height, dtype=np.float64) - (height - 1) / 2
         moved = shift_rows(shift_frame(picture, 0.0, rest_y), rest_x + place.shear * rows)
-        lean = int(np.ceil(np.abs(place.shear * rows).max()))
-    inset_x, inset_y = MARGIN_PX + lean, MARGIN_PX if rest_y else 0
+        inset_x = MARGIN_PX + int(np.ceil(np.abs(place.shear * rows).max()))
     top, bottom = max(0, down + inset_y), min(height, height + down - inset_y)
     left, right_end = max(0, right + inset_x), min(width, width + right - inset_x)
     box = slice(top, bottom), slice(left, right_end)
     return moved[top - down : bottom - down, left - right : right_end - right], box
+
+
+def _inset_px(fraction: float, tolerance: float) -> int:
+    """How far from a border the taps that reach beyond it weigh less than `tolerance`, px."""
+    weights = shift_taps(fraction)
+    beyond = [
+        max(
+            np.sum(weights[: MARGIN_PX - k] ** 2),
+            np.sum(weights[MARGIN_PX + 1 + k :] ** 2),
+        )
+        for k in range(MARGIN_PX + 1)
+    ]
+    return int(np.argmax(np.sqrt(beyond) <= tolerance))
 
 
 def align(
@@ -128,7 +147,7 @@ def align(
     detail = high_passed(picture)
     height = fixed.shape[0]
     if abs(shear) * height / 2 > SHEAR_EDGE_PX:
-        rows = np.arange(height, dtype=np.float64) - (height - 1) / 2 + start[1]
+        rows = np.arange(height, dtype=np.float64) - (height - 1) / 2
         detail = shift_rows(detail, shear * rows, fill=0.0)
     else:
         shear = 0.0
@@ -155,7 +174,8 @@ def align(
         return f"blurred: {100 * modulation:.0f} % of the frame's fine modulation"
     lean = position[2] if abs(position[2]) * height / 2 > SHEAR_EDGE_PX else 0.0
     return Alignment(
-        float(position[0]),
+        # The bands lie in the frame's rows; the displacement is that of the picture's own.
+        float(position[0] + lean * position[1]),
         float(position[1]),
         float(shear + lean),
         state.error_px(),
@@ -257,13 +277,14 @@ class _Bands:
         """(gain to the frame's contrast, share of its fine modulation) of the picture.
 
         Both from variances, less those of the noise, of what the wider Gaussian leaves and of
-        what lies between the two; at whole pixels, so that nothing is interpolated.
+        what lies between the two; at whole pixels, so that nothing is interpolated. Medians
+        over the bands that show enough: a spoilt spot must not count.
         """
-        power = np.zeros((2, 2))  # (frame, picture) x (coarse, fine)
-        count, narrow, wide = 0, gaussian(SMOOTH_PX), gaussian(COARSE_PX)
-        for part, middle in zip(self.rows, self.middles(), strict=True):
+        power = np.empty((len(self.rows), 2, 2))  # band x (frame, picture) x (coarse, fine)
+        narrow, wide = gaussian(SMOOTH_PX), gaussian(COARSE_PX)
+        edge = reach_px(COARSE_PX)
+        for k, (part, middle) in enumerate(zip(self.rows, self.middles(), strict=True)):
             right, down = round(position[0] + position[2] * middle), round(position[1])
-            edge = reach_px(COARSE_PX)
             source = self.detail[
                 part.start - down - edge : part.stop - down + edge,
                 self.cols.start - right - edge : self.cols.stop - right + edge,
@@ -273,16 +294,16 @@ class _Bands:
             fine = filtered(source, narrow, narrow)[inside] - coarse
             own_fine = self.fixed.fine[part, self.cols]
             own_coarse = self.fixed.value[part, self.cols] - own_fine
-            power[0] += _dot(own_coarse, own_coarse), _dot(own_fine, own_fine)
-            power[1] += _dot(coarse, coarse), _dot(fine, fine)
-            count += fine.size
-        level = np.array([[self.fixed.noise], [noise]]) ** 2 * np.array(
-            noise_shares(SMOOTH_PX, COARSE_PX)[1:]
-        )
-        structure = np.maximum(power / count - level, 0.05 * power / count)
-        frame, moving = structure.sum(axis=1)
-        coarse_ratio, fine_ratio = structure[1] / structure[0]
-        return float(np.sqrt(frame / moving)), float(np.sqrt(fine_ratio / coarse_ratio))
+            values = ((own_coarse, own_fine), (coarse, fine))
+            power[k] = [[_dot(v, v) / v.size for v in pair] for pair in values]
+        shares = np.array(noise_shares(SMOOTH_PX, COARSE_PX)[1:])
+        level = np.array([[self.fixed.noise], [noise]]) ** 2 * shares
+        structure = np.maximum(power - level, 0.05 * power)
+        frame, moving = structure.sum(axis=2).T
+        shown = frame >= 0.5 * np.median(frame)
+        coarse_ratio, fine_ratio = (structure[shown, 1] / structure[shown, 0]).T
+        modulation = np.sqrt(np.median(fine_ratio / coarse_ratio))
+        return float(np.sqrt(np.median(frame[shown] / moving[shown]))), float(modulation)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Box = tuple[slice, slice]
 
-CLIP_SIGMAS = 3.0  # deviations from the robust centre count up to here (Huber's estimator),
-DROP_SIGMAS = 6.0  # and not at all beyond: a damaged pixel must leave no trace
+CLIP_SIGMAS = 2.5  # deviations from the robust centre count up to here (Huber's estimator),
+DROP_SIGMAS = 4.5  # and not at all beyond: a damaged pixel must leave no trace
 STRIP_ROWS = 48  # rows averaged at once: their arrays fit into the cache
+COPY_PX = 0.1  # a copy lies where its original does
 COPY_SHARE = 0.5  # two looks that differ by less than so much of their noise share that noise
 MAX_ERROR_PX = 0.2  # standard error of a displacement: more would blur 5 px lamellae by 2 %
 MAX_GAIN = 2.0
+BORDER_SHARE = 0.25  # of the noise: more error than that at a picture's border is not let in
 GREY_CELL_PX = 64  # parts whose mean grey levels are compared
 
 
@@ -48,7 +50,11 @@ class AverageOptions(BaseModel):
 
 @dataclass(frozen=True)
 class LookPlace:
-    """A recorded picture and where it lies against a frame: position minus position, px."""
+    """A recorded picture and where it lies against a frame: position minus position, px.
+
+    As the pictures show it: between two pictures of one shear s, dx is the difference of
+    the positions less s * dy. `shear` is the picture's less the frame's.
+    """
 
     number: int
     dx_px: float
@@ -89,10 +95,14 @@ class Averaged:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A look on the frame's pixels: values (y, x) that fill `box`, grey levels matched."""
+    """A look on the frame's pixels: values (y, x) that fill `box`, grey levels matched.
+
+    `move_px` (dx, dy) is its displacement.
+    """
 
     values: F32
     box: Box
+    move_px: tuple[float, float]
 
 
 def average_looks(
@@ -106,8 +116,8 @@ def average_looks(
     `looks` are pictures of the same shape, `places` says where each lies (good to about 2 px).
     Each is aligned (`align`), resampled once onto the frame's pixels, which themselves are
     never interpolated, and matched in contrast, brightness and shading. Per pixel a robust
-    mean follows: deviations from a trimmed mean are clipped at 3 sigma of the noise and
-    dropped beyond 6 (one step of a redescending M-estimator: Hampel et al., Robust Statistics,
+    mean follows: deviations from a trimmed mean are clipped at 2.5 sigma of the noise and
+    dropped beyond 4.5 (one step of a redescending M-estimator: Hampel et al., Robust Statistics,
     1986, ch. 2.6). Looks that do not match, are blurred, torn, or the same picture again are
     left out whole. The order of `looks` does not matter. Grey types: uint8, uint16, float32.
     Raises InputError for pictures that differ in shape or type or are not finite.
@@ -115,6 +125,7 @@ def average_looks(
     _check(taken)
     frame = taken.astype(np.float32)
     fixed = prepare_fixed(frame)
+    tolerance = BORDER_SHARE * fixed.noise / max(float(frame[::4, ::4].std()), 1e-12)
     layers: list[_Layer] = []
     aligned, rejected = [], []
     given = sorted(zip(places, looks, strict=True), key=lambda pair: pair[0].number)
@@ -122,7 +133,7 @@ def average_looks(
         _check(look, like=taken)
         picture = look.astype(np.float32)
         found = align(fixed, picture, (place.dx_px, place.dy_px), shear=place.shear)
-        layer = found if isinstance(found, str) else _layer(frame, picture, found)
+        layer = found if isinstance(found, str) else _layer(frame, picture, found, tolerance)
         if not isinstance(layer, str) and _is_copy(frame, layers, layer, fixed.noise):
             layer = "the same picture again"
         if isinstance(layer, str) or isinstance(found, str):
@@ -157,14 +168,14 @@ def _check(picture: npt.NDArray[Any], like: npt.NDArray[Any] | None = None) -> N
         raise InputError("A picture to average holds NaN or infinite pixels: leave it out.")
 
 
-def _layer(frame: F32, picture: F32, place: Alignment) -> _Layer | str:
+def _layer(frame: F32, picture: F32, place: Alignment, tolerance: float) -> _Layer | str:
     """The picture resampled and grey-matched, or why it must not be used."""
     if place.sigma_px > MAX_ERROR_PX:
         return f"cannot be placed: its displacement is uncertain by {place.sigma_px:.2f} px"
     if not 1 / MAX_GAIN < place.gain < MAX_GAIN:
         return f"contrast differs {1 / place.gain:.2g} times"
-    values, box = resampled(picture, place)
-    return _Layer(_matched(frame[box], values, place.gain), box)
+    values, box = resampled(picture, place, tolerance=tolerance)
+    return _Layer(_matched(frame[box], values, place.gain), box, (place.dx_px, place.dy_px))
 
 
 def _matched(frame: F32, values: F32, gain: float) -> F32:
@@ -208,10 +219,10 @@ def _is_copy(frame: F32, layers: Sequence[_Layer], new: _Layer, noise: float) ->
     """
     limit = COPY_SHARE * 0.6745 * np.sqrt(2) * noise
     whole = slice(0, frame.shape[0]), slice(0, frame.shape[1])
-    for other in (_Layer(frame, whole), *layers):
-        rows, cols = (_common(a, b) for a, b in zip(new.box, other.box, strict=True))
-        if rows.stop - rows.start < 32 or cols.stop - cols.start < 32:
+    for other in (_Layer(frame, whole, (0.0, 0.0)), *layers):
+        if np.abs(np.subtract(new.move_px, other.move_px)).max() > COPY_PX:
             continue
+        rows, cols = (_common(a, b) for a, b in zip(new.box, other.box, strict=True))
         sample = slice(rows.start, rows.stop, 8), slice(cols.start, cols.stop, 8)
         apart = np.abs(_part(new, sample) - _part(other, sample))
         if float(np.median(apart)) < limit:

@@ -74,11 +74,35 @@ def register_unplaced(
         )
         if any(_holds(p) for p in full):
             pairs = _with_neighbours(frames, merged(pairs, full), options=options, compute=compute)
-    return [p for p in pairs if _holds(p)]
+    return _consistent(frames, pairs)
 
 
 def _holds(pair: PairShift) -> bool:
-    return pair.status in ("ok", "ambiguous")
+    """Whether a pair alone is proof that its frames are neighbours.
+
+    Ambiguous ones are not: any two pictures of the same lamellae agree somewhere.
+    """
+    return pair.status == "ok"
+
+
+def _consistent(frames: Frames, pairs: Iterable[PairShift]) -> list[PairShift]:
+    """The pairs that hold, and ambiguous ones that can mean the places these lead to."""
+    pairs = list(pairs)
+    margin = _margin_px(frames)
+    kept = {(p.i, p.j): p for p in pairs if _holds(p)}
+    for place, _ in _islands(len(frames), pairs):
+        for p in pairs:
+            step = place[p.j] - place[p.i]
+            if p.status == "ambiguous" and np.isfinite(step).all():
+                misses = (np.hypot(k.dx_px - step[0], k.dy_px - step[1]) for k in p.peaks)
+                if min(misses) <= margin:
+                    kept[p.i, p.j] = p
+    return [kept[key] for key in sorted(kept)]
+
+
+def _margin_px(frames: Frames) -> float:
+    """How far two frames' places may be off that were reached over several links, px."""
+    return _DRIFT * max(frames.frame_shape) + 2
 
 
 # ---------------------------------------------------------------- thumbnails
@@ -195,13 +219,14 @@ def _with_neighbours(
     requests = []
     for place, members in _islands(len(frames), pairs):
         found = overlapping(place, members, frames.frame_shape, min_overlap=options.min_overlap)
-        margin = _DRIFT * max(frames.frame_shape) + 2
+        margin = _margin_px(frames)
         for i, j in found:
             if (i, j) not in held:
                 dx, dy = place[j] - place[i]
                 requests.append(Request(i, j, (Search.around(float(dx), float(dy), margin),)))
     again = measure_all(frames, requests, f"follow-{len(held)}", options=options, compute=compute)
-    return merged(pairs, [p for p in again if _holds(p)])
+    # Where a place is known, a measurement near it counts for more than one anywhere.
+    return merged([p for p in pairs if _holds(p)], again)
 
 
 def _islands(
@@ -209,13 +234,12 @@ def _islands(
 ) -> Iterator[tuple[Positions, npt.NDArray[np.int64]]]:
     """(positions (count, 2) px, members) of every set of two and more linked frames.
 
-    Positions follow the tree of the best links: ambiguous ones only where nothing else leads.
+    Positions follow the tree of the links with the best scores.
     """
     graph = nx.Graph()
     for p in pairs:
         if _holds(p):
-            doubt = 1.0 if p.status == "ambiguous" else 0.0
-            graph.add_edge(p.i, p.j, cost=doubt + 1 - p.peaks[0].score, pair=p)
+            graph.add_edge(p.i, p.j, cost=1 - p.peaks[0].score, pair=p)
     tree = nx.minimum_spanning_tree(graph, weight="cost")
     for members in nx.connected_components(tree):
         place = np.full((count, 2), np.nan)

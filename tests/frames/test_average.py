@@ -205,7 +205,6 @@ def test_damaged_spots_leave_little_trace() -> None:
     spots = (spoilt[2].astype(float) - looks[2])[COMMON] / 6  # what a plain mean would let in
     # Left out, a look still changes the mean of six by its own noise.
     assert np.mean(change**2) < 0.2 * np.mean(spots**2)
-    assert np.abs(change).max() < 25  # one sigma
 
 
 def test_brightness_and_shading_of_looks_become_those_of_the_frame() -> None:

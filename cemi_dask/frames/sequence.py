@@ -26,6 +26,7 @@ STEPS = 240  # pairs of consecutive tiles looked at
 LINKS = 8  # pairs looked at between one row and the next
 ASIDE = 0.35  # of the frame: a neighbour's displacement across the direction is smaller
 STILL = 0.05  # of the frame: what moves less is the same place again
+CLEAR = 0.6  # score of edges that need no second opinion
 NOT_SEEN = 0.25  # cost of a step that should be a neighbour and shows nothing (a blank tile)
 HELD = 0.6  # of the expected neighbours that must be seen
 TRIED = 6  # courses, best first, before the order counts as unknown
@@ -123,21 +124,23 @@ class Looker:
         """Where tile `second` lies beside tile `first`; None where that cannot be told."""
         a, b = self._picture(first), self._picture(second)
         self._kept = {second: b}
+        # Overlaps too narrow for whole frames are found by the edges, wide ones by the whole.
+        edges: tuple[tuple[float, Direction], ...] = (
+            (edge_score(a, b), "right"),
+            (edge_score(b, a), "left"),
+            (edge_score(a.T, b.T), "below"),
+            (edge_score(b.T, a.T), "above"),
+        )
+        best = max(edges)
+        if best[0] >= CLEAR:
+            return best[1]
         factor = reduction((a.shape[0], a.shape[1]))
         motion = measure_motion(
             look_at(a, factor=factor), look_at(b, factor=factor), min_score=LEAST_SCORE
         )
-        if motion is not None:
+        if motion is not None and motion.score > best[0]:
             return _direction(motion.dx_px / a.shape[1], motion.dy_px / a.shape[0])
-        # Overlaps too narrow for whole frames are found by the edges alone.
-        scores: dict[Direction, float] = {
-            "right": edge_score(a, b),
-            "left": edge_score(b, a),
-            "below": edge_score(a.T, b.T),
-            "above": edge_score(b.T, a.T),
-        }
-        best = max(scores, key=lambda name: scores[name])
-        return best if scores[best] > 0 else None
+        return best[1] if best[0] > 0 else None
 
     def _picture(self, number: int) -> npt.NDArray[Any]:
         if number in self._kept:

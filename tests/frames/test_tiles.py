@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 from tifffile import imwrite
 
 from cemi_dask.errors import ConfigError, InputError, UnreadableError
@@ -145,9 +146,9 @@ def test_holes_are_no_hindrance() -> None:
     assert grid(*(f"t_{r}_{c}.tif" for r, c in places)) == ("grid", places)
 
 
-def test_a_numbered_sequence_is_one_row() -> None:
-    names = [f"LF0117-16-17-361-{n:02d}.jpg" for n in (1, 2, 3, 4)]
-    assert grid(*names) == ("sequence", [(0, 0), (0, 1), (0, 2), (0, 3)])
+def test_numbered_pictures_are_a_sequence_also_with_a_few_missing() -> None:
+    names = [f"LF0117-16-17-361-{n:02d}.jpg" for n in (1, 2, 3, 5)]
+    assert grid(*names) == ("sequence", [(0, 0), (0, 1), (0, 2), (0, 4)])
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,140 @@ def test_overlaps_tell_rows_from_columns(tmp_path: Path, column_first: bool) -> 
     assert (table.loc[name, "row"], table.loc[name, "col"]) == (1, 2)
     assert table.loc[name, "x_nominal_px"] == pytest.approx(2 * 0.9 * SIZE[1])
     assert table.loc[name, "y_nominal_px"] == pytest.approx(0.9 * SIZE[0])
+
+
+def numbered(rows: int, cols: int, course: str) -> dict[int, tuple[int, int]]:
+    """The place (row, col) of each number, from 0."""
+    along = [(r, c) for r in range(rows) for c in range(cols)]
+    down = [(r, c) for c in range(cols) for r in range(rows)]
+    order = {
+        "rows": along,
+        "snake": sorted(along, key=lambda p: (p[0], p[1] if p[0] % 2 == 0 else -p[1])),
+        "rows from the right, upwards": along[::-1],
+        "columns": down,
+        "column snake": sorted(down, key=lambda p: (p[1], p[0] if p[1] % 2 == 0 else -p[0])),
+    }[course]
+    return dict(enumerate(order))
+
+
+def write_numbered(folder: Path, places: dict[int, tuple[int, int]], name: str) -> None:
+    for n, (r, c) in places.items():
+        picture = tile(x=110 * c, y=82 * r, seed=n)  # 14 % overlap
+        path = folder / name.format(n=n, r=r, c=c)
+        path.parent.mkdir(exist_ok=True)
+        imwrite(path, picture)
+
+
+@pytest.mark.parametrize("missing", [(), (4,)])
+@pytest.mark.parametrize(
+    "course", ["rows", "snake", "rows from the right, upwards", "columns", "column snake"]
+)
+def test_overlaps_tell_how_numbered_tiles_run(
+    tmp_path: Path, course: str, missing: tuple[int, ...]
+) -> None:
+    places = {n: p for n, p in numbered(3, 4, course).items() if n not in missing}
+    write_numbered(tmp_path, places, "im_{n:03d}.tif")
+    table, nominal = table_of(tmp_path)
+    assert nominal == "grid"
+    for n, (r, c) in places.items():
+        assert tuple(table.loc[f"im_{n:03d}.tif", ["row", "col"]]) == (r, c)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 5), (5, 1)])
+def test_numbered_tiles_in_one_row_or_column_stay_one(tmp_path: Path, rows: int, cols: int) -> None:
+    write_numbered(tmp_path, numbered(rows, cols, "rows"), "im_{n}.tif")
+    table, _ = table_of(tmp_path)
+    assert table["row"].tolist() == (list(range(5)) if rows == 5 else [0] * 5)
+    assert table["col"].tolist() == (list(range(5)) if cols == 5 else [0] * 5)
+
+
+def notes_of(folder: Path) -> str:
+    options = InputOptions(paths=(str(folder),))
+    return " ".join(prepare(find_sources(options), options)[0].notes)
+
+
+def test_what_is_assumed_of_numbered_tiles_is_said(tmp_path: Path) -> None:
+    write_numbered(tmp_path, numbered(3, 4, "snake"), "im_{n:03d}.tif")
+    assert "12 numbered pictures form rows of 4 from left to right, to and fro" in notes_of(
+        tmp_path
+    )
+
+
+def test_numbers_in_no_order_leave_the_layout_open(tmp_path: Path) -> None:
+    places = numbered(3, 4, "rows")
+    order = np.random.default_rng(3).permutation(12).tolist()
+    write_numbered(tmp_path, {n: places[k] for n, k in enumerate(order)}, "im_{n:03d}.tif")
+    _, nominal = table_of(tmp_path)
+    assert nominal == "none"
+    assert "cannot be told from their overlaps (set tiles.columns" in notes_of(tmp_path)
+
+
+def test_columns_of_numbered_tiles_can_be_stated() -> None:
+    names = [f"im_{n}.tif" for n in range(6)]
+    rows = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert grid(*names, columns=3) == ("grid", rows)
+    assert grid(*names, columns=3, snake=True) == ("grid", rows[:3] + rows[:2:-1])
+    down = [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]
+    assert grid(*names, columns=3, order="col_row") == ("grid", down)
+    with pytest.raises(ConfigError, match=r"tiles\.columns is 3, but the names are not"):
+        grid("a.tif", "b.tif", columns=3)
+    with pytest.raises(ValidationError, match="give columns as well"):
+        TileOptions(snake=True)
+
+
+# --- several folders ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("row_{r}/tile_{c}.tif", None),
+        ("{c}/tile_{r}.tif", None),  # one folder per column
+        ("r{r}/im_r{r}_c{c}.tif", None),
+        ("night {r}/tile_{c}.tif", "night {row}/tile_{col}.tif"),
+    ],
+)
+def test_one_folder_per_row_or_column(tmp_path: Path, name: str, pattern: str | None) -> None:
+    places = numbered(3, 4, "rows")
+    write_numbered(tmp_path, places, name)
+    options = InputOptions(paths=(str(tmp_path / "*"),), tiles=TileOptions(pattern=pattern))
+    (source,) = prepare(find_sources(options), options)
+    assert source.nominal == "grid"
+    found = {
+        Path(f).relative_to(tmp_path).as_posix(): (p.row, p.col)
+        for f, p in zip(source.files, source.places, strict=True)
+    }
+    assert found == {name.format(n=n, r=r, c=c): (r, c) for n, (r, c) in places.items()}
+
+
+def test_folders_that_are_no_rows_leave_the_layout_open(tmp_path: Path) -> None:
+    # Two halves of a 3 x 4 grid, each numbered row by row from 0.
+    for r, c in numbered(3, 4, "rows").values():
+        folder = tmp_path / f"session{c // 2 + 1}"
+        folder.mkdir(exist_ok=True)
+        imwrite(folder / f"im_{2 * r + c % 2}.tif", tile(x=110 * c, y=82 * r, seed=10 * r + c))
+    options = InputOptions(paths=(str(tmp_path / "session1"), str(tmp_path / "session2")))
+    (source,) = prepare(find_sources(options), options)
+    assert source.nominal == "none"
+    assert "numbers are no rows or columns, as the tiles overlap" in " ".join(source.notes)
+
+
+def test_a_folder_of_folders_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    write_numbered(tmp_path, numbered(1, 2, "rows"), "row_{r}/tile_{c}.tif")
+    with pytest.raises(InputError, match=r"The folders in .* hold some: give '.*\*'"):
+        find_sources(InputOptions(paths=(str(tmp_path),)))
+
+
+def test_two_tiles_of_one_place_are_named() -> None:
+    files = [f"t_{r}_{c}.tif" for r in range(2) for c in range(2)]
+    found = grid_of([*files, "t_1_1.png"], TileOptions())
+    assert found.kind == "none"
+    assert "t_1_1.tif and t_1_1.png have the same numbers" in found.how
+    with pytest.raises(InputError, match=r"both lie in row 1, column 1.*with the folder"):
+        grid("a/t_1_1.tif", "b/t_1_1.tif", pattern="t_{row}_{col}.tif")
+
+
+# --- stage positions ---------------------------------------------------------------------
 
 
 def write_grid(folder: Path, name: str) -> None:

@@ -120,10 +120,11 @@ def analyse_mosaic(
             "of that run and run it again."
         )
     base = Path.cwd()
+    identity = picture_identity(source)
     picture = open_picture(source.absolute(), pixel_um)
     resolved = config.input.model_copy(update={"pixel_um": picture[1]})
     config = config.model_copy(update={"input": resolved})
-    order = Order(config, base, analysis_digests(config, base, picture_identity(source)))
+    order = Order(config, base, analysis_digests(config, base, identity))
     check_analysis(config, base, picture[1])
     with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
         return Job(context, lambda context: walk_analysis(context, *picture)).work("report")

@@ -18,6 +18,7 @@ from cemi_dask.frames.shading import TERMS, basis
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
+UNKNOWN = 1e6  # variance of what nothing tells
 LEAST_FRAMES = 8  # fewer do not average the specimen out
 LEAST_RATIO = 2.0  # of the shading to its standard error, both rms over the frame
 LEAST_STRENGTH = 0.003  # peak to valley; weaker shading is below one grey level of 255
@@ -96,7 +97,11 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
         note = f"not applied: {frames} usable frames, and at least {LEAST_FRAMES} are needed"
         return FlatField(shape, frames=frames, pairs=pairs, note=note)
     mean, variance = _pooled(found)
+    rows = len({row for one in found for row in one["rows"]})
+    # Layers along a row are the same in all of its frames: one row cannot tell them apart.
+    known = np.array([rows > 1 or i > 0 for i, _ in TERMS])
     mean, variance = _without_specimen_slope(mean, variance, found)
+    mean[~known], variance[~known] = 0, UNKNOWN
     precision = np.diag(1 / variance)
     right = mean / variance
     for one in found:
@@ -109,7 +114,8 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
     error = np.sqrt(np.diag(covariance))
     ratio = error / np.maximum(np.abs(coefficients), 1e-12)
     shrunk = coefficients * np.maximum(0, 1 - ratio**2)
-    return _judged(FlatField(shape, frames=frames, pairs=pairs), shrunk, error)
+    bare = FlatField(shape, frames=frames, pairs=pairs)
+    return _judged(bare, np.where(known, shrunk, 0), np.where(known, error, 0))
 
 
 def _judged(bare: FlatField, coefficients: F64, error: F64) -> FlatField:
@@ -122,6 +128,8 @@ def _judged(bare: FlatField, coefficients: F64, error: F64) -> FlatField:
     told = f"shading of {strength:.1%} peak to valley, standard error {noise:.2%} (rms)"
     applied = rms >= LEAST_RATIO * noise and strength >= LEAST_STRENGTH
     why = f"{told}, from {bare.frames} frames and {bare.pairs} overlaps"
+    if not error.all():
+        why += "; shading along y alone is not told by one row"
     note = why if applied else f"not applied: {why}, does not stand out"
     return replace(
         bare,
@@ -137,7 +145,8 @@ def _pooled(found: Sequence[dict[str, Any]]) -> tuple[F64, F64]:
     """(mean, variance) of the coefficients over the sources, weighted by their frames.
 
     The variance is the larger one of two: from the scatter of frames within the sources, and
-    of the sources themselves (bands of the specimen along a row are the same in its frames).
+    of the sources themselves (bands of the specimen along a row are the same in its frames);
+    few sources show less scatter than there is, which is made up for.
     """
     weights = np.array([s["frames"] for s in found], np.float64)
     weights /= weights.sum()
@@ -147,7 +156,7 @@ def _pooled(found: Sequence[dict[str, Any]]) -> tuple[F64, F64]:
     count = len(found)
     between = np.zeros_like(mean)
     if count > 1:
-        between = weights**2 @ (means - mean) ** 2 * count / (count - 1)
+        between = weights**2 @ (means - mean) ** 2 * (count + 1) * count / (count - 1) ** 2
     return mean, np.maximum(np.maximum(within, between), 1e-10)
 
 

@@ -83,7 +83,10 @@ class ShadingSink:
             self._sink(image)
 
     def summary(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The sums as plain JSON, with the records of the frames taken, in their order."""
+        """The sums as plain JSON, with the records of the frames taken, in their order.
+
+        The keys are those of `shading_summary`, and ``rows``: those that the frames lie in.
+        """
         taken = [record for record in records if record["taken"]]
         if len(taken) != len(self._samples):
             raise InputError(f"{len(self._samples)} frames were read for {len(taken)} records.")
@@ -99,7 +102,8 @@ class ShadingSink:
             ],
             np.float64,
         ).reshape(-1, 2)
-        return shading_summary([self._samples[n] for n in kept], places)
+        rows = sorted({int(taken[n]["row"]) for n in kept})
+        return {**shading_summary([self._samples[n] for n in kept], places), "rows": rows}
 
 
 def _number(value: float | None) -> float:

@@ -21,7 +21,7 @@ from cemi_dask.frames.filters import (
     noise_sigma,
     reach_px,
 )
-from cemi_dask.resample import MARGIN_PX, shift_frame, shift_rows, shift_taps
+from cemi_dask.resample import shift_rows
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ MIN_OVERLAP_PX = 48
 
 KNOWN_SCORE = 0.15  # a band whose expected correlation is lower shows too little to judge it
 MATCH_SHARE = 0.5  # of the expected correlation: less is another place
-BAND_SLIP_PX = 0.4  # a band that lies further off does not belong to the same scan
+BAND_SLIP_PX = 0.3  # a band that lies further off does not belong to the same scan
 SHARP_SHARE = 0.9  # of the fine structure's modulation: less is blurred
 SHEAR_EDGE_PX = 0.05  # a shear that moves the outermost rows by less is left alone
 
@@ -95,43 +95,6 @@ def prepare_fixed(picture: F32) -> Fixed:
     )
 
 
-def resampled(
-    picture: F32, place: Alignment, *, tolerance: float = 0.0
-) -> tuple[F32, tuple[slice, slice]]:
-    """A picture's values on the frame's pixels, float32, and the (y, x) slices they fill.
-
-    Pixels made partly of what lies beyond the picture's border (mirrored) are left out where
-    that part, as a share of the structure there, is more than `tolerance`.
-    """
-    height, width = picture.shape
-    right, down = round(place.dx_px), round(place.dy_px)
-    rest_x, rest_y = place.dx_px - right, place.dy_px - down
-    inset_x, inset_y = _inset_px(rest_x, tolerance), _inset_px(rest_y, tolerance)
-    if place.shear == 0:
-        moved = shift_frame(picture, rest_x, rest_y)
-    else:
-        rows = np.arange(height, dtype=np.float64) - (height - 1) / 2
-        moved = shift_rows(shift_frame(picture, 0.0, rest_y), rest_x + place.shear * rows)
-        inset_x = MARGIN_PX + int(np.ceil(np.abs(place.shear * rows).max()))
-    top, bottom = max(0, down + inset_y), min(height, height + down - inset_y)
-    left, right_end = max(0, right + inset_x), min(width, width + right - inset_x)
-    box = slice(top, bottom), slice(left, right_end)
-    return moved[top - down : bottom - down, left - right : right_end - right], box
-
-
-def _inset_px(fraction: float, tolerance: float) -> int:
-    """How far from a border the taps that reach beyond it weigh less than `tolerance`, px."""
-    weights = shift_taps(fraction)
-    beyond = [
-        max(
-            np.sum(weights[: MARGIN_PX - k] ** 2),
-            np.sum(weights[MARGIN_PX + 1 + k :] ** 2),
-        )
-        for k in range(MARGIN_PX + 1)
-    ]
-    return int(np.argmax(np.sqrt(beyond) <= tolerance))
-
-
 def align(
     fixed: Fixed, picture: F32, start: tuple[float, float], *, shear: float = 0.0
 ) -> Alignment | str:
@@ -144,26 +107,19 @@ def align(
     gradient is that of the frame, which is never resampled, so its noise does not bias the
     step. Eight bands of rows stand for the overlap; each is judged by itself at the end.
     """
-    detail = high_passed(picture)
-    height = fixed.shape[0]
-    if abs(shear) * height / 2 > SHEAR_EDGE_PX:
+    detail, height = high_passed(picture), fixed.shape[0]
+    edge_px = abs(shear) * height / 2
+    if edge_px > SHEAR_EDGE_PX:
         rows = np.arange(height, dtype=np.float64) - (height - 1) / 2
         detail = shift_rows(detail, shear * rows, fill=0.0)
     else:
-        shear = 0.0
-    bands = _Bands.over(fixed, detail, start, lean_px=abs(shear) * height / 2)
+        shear, edge_px = 0.0, 0.0
+    bands = _Bands.over(fixed, detail, start, lean_px=edge_px)
     if bands is None:
         return "overlaps too little"
-    position = np.array([*bands.best_whole(start), 0.0])
-    begin = position.copy()
-    for _ in range(STEPS):
-        state = bands.compare(position)
-        step = state.step()
-        position = position - step
-        if np.abs(position - begin)[:2].max() > 1.5:
-            return "does not match"
-        if max(abs(step[0]), abs(step[1]), abs(step[2]) * height / 2) < 3e-3:
-            break
+    position = bands.refined(start)
+    if position is None:
+        return "does not match"
     state = bands.compare(position)
     noise = noise_sigma(picture)
     problem = state.problem(noise)
@@ -254,6 +210,19 @@ class _Bands:
         best_y, best_x = divmod(int(np.argmax(both / np.sqrt(power + 1e-12))), len(reach))
         return dx + reach[best_x], dy + reach[best_y]
 
+    def refined(self, start: tuple[float, float]) -> F64 | None:
+        """(dx, dy, shear) where the bands match best; None where the steps run away."""
+        position = np.array([*self.best_whole(start), 0.0])
+        begin = position.copy()
+        for _ in range(STEPS):
+            step = self.compare(position).step()
+            position = position - step
+            if np.abs(position - begin)[:2].max() > 1.5:
+                return None
+            if np.abs(step * (1, 1, self.fixed.shape[0] / 2)).max() < 3e-3:
+                break
+        return position
+
     def compare(self, position: F64) -> _Compared:
         """How the bands differ at a position (dx, dy, shear)."""
         middles = self.middles()
@@ -322,6 +291,11 @@ class _Compared:
         _, _, var_f, var_m, cov = _statistics(self.sums.sum(axis=0))
         return float(cov / np.sqrt(max(var_f * var_m, 1e-24)))
 
+    def scores(self) -> F64:
+        """Normalised correlation of each band."""
+        each = np.array([_statistics(one) for one in self.sums])
+        return np.asarray(each[:, 4] / np.sqrt(np.maximum(each[:, 2] * each[:, 3], 1e-24)))
+
     def structure(self) -> F64:
         """`hessians` less what the noise adds, var_noise / (2 s^2) a pixel; at least a tenth."""
         _, _, var_f, _, _ = _statistics(self.sums.sum(axis=0))
@@ -333,33 +307,45 @@ class _Compared:
     def step(self) -> F64:
         """The Gauss-Newton step (dx, dy, shear), at most a pixel."""
         normal, force = np.zeros((3, 3)), np.zeros(3)
-        for own, pull, y in zip(self.structure(), self.forces, self.middles, strict=True):
+        scores = self.scores()
+        # Bands that show something else (a torn picture) must not pull the others away.
+        agree = np.flatnonzero(scores >= MATCH_SHARE * scores.max())
+        structure = self.structure()
+        for k in agree:
+            own, pull, y = structure[k], self.forces[k], self.middles[k]
             design = np.array([[1.0, 0.0, y], [0.0, 1.0, 0.0]])
             normal += design.T @ own @ design
             force += design.T @ pull
         # Stripes do not say where they lie along themselves: there the start stands.
         scale = np.array([1.0, 1.0, max(1.0, float(np.abs(self.middles).max()))])
-        normal += np.diag(1e-3 * np.trace(normal[:2, :2]) * scale**2)
+        normal += np.diag((1e-3 * np.trace(normal[:2, :2]) + 1e-9) * scale**2)
         delta = np.linalg.solve(normal, force)
         return np.asarray(np.clip(delta * scale, -1, 1) / scale)
 
-    def slips(self) -> F64:
-        """Displacement (bands, 2) px of each band against the whole, 0 where it cannot tell."""
+    def slips(self) -> tuple[F64, F64]:
+        """Displacement (bands, 2) px of each band against the whole, and its noise (bands,) px.
+
+        0 along directions in which a band cannot tell.
+        """
         values, vectors = np.linalg.eigh(self.structure())
         known = values > 0.05 * values.max(axis=1).mean()
         along = np.einsum("kij,ki->kj", vectors, self.forces)
-        return np.asarray(np.einsum("kij,kj->ki", vectors, np.where(known, along / values, 0.0)))
+        slips = np.einsum("kij,kj->ki", vectors, np.where(known, along / (values + 1e-9), 0.0))
+        _, _, var_f, _, _ = _statistics(self.sums.sum(axis=0))
+        # What differs is noise smoothed twice over: 2 pi s^2 px hold one independent value.
+        left = 2 * var_f * (1 - self.score) * 2 * np.pi * SMOOTH_PX**2
+        least = np.where(known, values, np.inf).min(axis=1)
+        return np.asarray(slips), np.asarray(np.sqrt(left / (least + 1e-9)))
 
     def error_px(self) -> float:
         """Standard error of the displacement, from how the bands scatter."""
-        slips = self.slips()
+        slips, _ = self.slips()
         return float(np.sqrt(np.var(slips, axis=0, ddof=1).sum() / len(slips)))
 
     def problem(self, noise: float) -> str:
         """Why the picture does not show the frame's place in full; "" where it does."""
-        values = np.array([_statistics(one) for one in self.sums])
-        var_f, var_m, cov = values[:, 2:].T
-        scores = cov / np.sqrt(np.maximum(var_f * var_m, 1e-24))
+        var_f, var_m = np.array([_statistics(one)[2:4] for one in self.sums]).T
+        scores = self.scores()
         share = noise_shares(SMOOTH_PX, COARSE_PX)[0]
         clean_f = np.maximum(1 - self.noise**2 * share / np.maximum(var_f, 1e-12), 0)
         clean_m = np.maximum(1 - noise**2 * share / np.maximum(var_m, 1e-12), 0)
@@ -370,7 +356,8 @@ class _Compared:
         if not known.any() or self.score * np.sqrt(independent) < 7:
             return "does not match"
         bad = (scores < MATCH_SHARE * expected) & known
-        bad |= (np.abs(self.slips()).max(axis=1) > BAND_SLIP_PX) & known
+        slips, noise_px = self.slips()
+        bad |= (np.abs(slips).max(axis=1) > np.maximum(BAND_SLIP_PX, 5 * noise_px)) & known
         if not bad.any():
             return ""
         if (bad & known).sum() > 0.8 * known.sum():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,15 +12,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from cemi_dask.errors import InputError
-from cemi_dask.frames.align import Alignment, align, prepare_fixed, resampled
+from cemi_dask.frames.align import Alignment, align, prepare_fixed
+from cemi_dask.frames.filters import NOISE_BLOCK_PX
+from cemi_dask.frames.robust import Layer, common, part_of, robust_mean
+from cemi_dask.resample import MARGIN_PX, shift_frame, shift_rows, shift_taps
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-Box = tuple[slice, slice]
 
-CLIP_SIGMAS = 2.5  # deviations from the robust centre count up to here (Huber's estimator),
-DROP_SIGMAS = 4.5  # and not at all beyond: a damaged pixel must leave no trace
-STRIP_ROWS = 48  # rows averaged at once: their arrays fit into the cache
 COPY_PX = 0.1  # a copy lies where its original does
 COPY_SHARE = 0.5  # two looks that differ by less than so much of their noise share that noise
 MAX_ERROR_PX = 0.2  # standard error of a displacement: more would blur 5 px lamellae by 2 %
@@ -93,18 +92,6 @@ class Averaged:
         return replace(self, number=number, rejected=tuple(sorted([*self.rejected, *more])))
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A look on the frame's pixels: values (y, x) that fill `box`, grey levels matched.
-
-    `move_px` (dx, dy) is its displacement.
-    """
-
-    values: F32
-    box: Box
-    move_px: tuple[float, float]
-
-
 def average_looks(
     taken: npt.NDArray[Any],
     looks: Iterable[npt.NDArray[Any]],
@@ -126,7 +113,7 @@ def average_looks(
     frame = taken.astype(np.float32)
     fixed = prepare_fixed(frame)
     tolerance = BORDER_SHARE * fixed.noise / max(float(frame[::4, ::4].std()), 1e-12)
-    layers: list[_Layer] = []
+    layers: list[Layer] = []
     aligned, rejected = [], []
     given = sorted(zip(places, looks, strict=True), key=lambda pair: pair[0].number)
     for place, look in given:
@@ -141,7 +128,7 @@ def average_looks(
             continue
         layers.append(layer)
         aligned.append((place.number, found))
-    mean, cover, noise = _robust_mean(frame, layers)
+    mean, cover, noise = robust_mean(frame, layers)
     return Averaged(
         _as_type(mean, taken.dtype) if layers else taken.copy(),
         1 + len(layers),
@@ -159,6 +146,11 @@ def _check(picture: npt.NDArray[Any], like: npt.NDArray[Any] | None = None) -> N
             f"A picture to average must be (y, x) of uint8, uint16 or float32, not {picture.dtype} "
             f"of shape {picture.shape}. Convert it first."
         )
+    if min(picture.shape) < NOISE_BLOCK_PX:
+        raise InputError(
+            f"A picture of {picture.shape} px is too small to be averaged: at least "
+            f"{NOISE_BLOCK_PX} x {NOISE_BLOCK_PX} px. Check the crop, or use frames.average: none."
+        )
     if like is not None and (picture.shape, picture.dtype) != (like.shape, like.dtype):
         raise InputError(
             f"A picture of {picture.shape} px {picture.dtype} cannot be averaged into a frame of "
@@ -168,14 +160,51 @@ def _check(picture: npt.NDArray[Any], like: npt.NDArray[Any] | None = None) -> N
         raise InputError("A picture to average holds NaN or infinite pixels: leave it out.")
 
 
-def _layer(frame: F32, picture: F32, place: Alignment, tolerance: float) -> _Layer | str:
+def _layer(frame: F32, picture: F32, place: Alignment, tolerance: float) -> Layer | str:
     """The picture resampled and grey-matched, or why it must not be used."""
     if place.sigma_px > MAX_ERROR_PX:
         return f"cannot be placed: its displacement is uncertain by {place.sigma_px:.2f} px"
     if not 1 / MAX_GAIN < place.gain < MAX_GAIN:
         return f"contrast differs {1 / place.gain:.2g} times"
-    values, box = resampled(picture, place, tolerance=tolerance)
-    return _Layer(_matched(frame[box], values, place.gain), box, (place.dx_px, place.dy_px))
+    values, box = _resampled(picture, place, tolerance=tolerance)
+    return Layer(_matched(frame[box], values, place.gain), box, (place.dx_px, place.dy_px))
+
+
+def _resampled(
+    picture: F32, place: Alignment, *, tolerance: float = 0.0
+) -> tuple[F32, tuple[slice, slice]]:
+    """A picture's values on the frame's pixels, float32, and the (y, x) slices they fill.
+
+    Pixels made partly of what lies beyond the picture's border (mirrored) are left out where
+    that part, as a share of the structure there, is more than `tolerance`.
+    """
+    height, width = picture.shape
+    right, down = round(place.dx_px), round(place.dy_px)
+    rest_x, rest_y = place.dx_px - right, place.dy_px - down
+    inset_x, inset_y = _inset_px(rest_x, tolerance), _inset_px(rest_y, tolerance)
+    if place.shear == 0:
+        moved = shift_frame(picture, rest_x, rest_y)
+    else:
+        rows = np.arange(height, dtype=np.float64) - (height - 1) / 2
+        moved = shift_rows(shift_frame(picture, 0.0, rest_y), rest_x + place.shear * rows)
+        inset_x = MARGIN_PX + int(np.ceil(np.abs(place.shear * rows).max()))
+    top, bottom = max(0, down + inset_y), min(height, height + down - inset_y)
+    left, right_end = max(0, right + inset_x), min(width, width + right - inset_x)
+    box = slice(top, bottom), slice(left, right_end)
+    return moved[top - down : bottom - down, left - right : right_end - right], box
+
+
+def _inset_px(fraction: float, tolerance: float) -> int:
+    """How far from a border the taps that reach beyond it weigh less than `tolerance`, px."""
+    weights = shift_taps(fraction)
+    beyond = [
+        max(
+            np.sum(weights[: MARGIN_PX - k] ** 2),
+            np.sum(weights[MARGIN_PX + 1 + k :] ** 2),
+        )
+        for k in range(MARGIN_PX + 1)
+    ]
+    return int(np.argmax(np.sqrt(beyond) <= tolerance))
 
 
 def _matched(frame: F32, values: F32, gain: float) -> F32:
@@ -212,133 +241,22 @@ def _powers(count: int) -> F64:
     return np.stack([np.ones(count), u, u * u])
 
 
-def _is_copy(frame: F32, layers: Sequence[_Layer], new: _Layer, noise: float) -> bool:
+def _is_copy(frame: F32, layers: Sequence[Layer], new: Layer, noise: float) -> bool:
     """True where a look repeats the noise of the frame or of another look, pixel by pixel.
 
     A screen recorded faster than the microscope scans shows one scan several times.
     """
     limit = COPY_SHARE * 0.6745 * np.sqrt(2) * noise
     whole = slice(0, frame.shape[0]), slice(0, frame.shape[1])
-    for other in (_Layer(frame, whole, (0.0, 0.0)), *layers):
+    for other in (Layer(frame, whole, (0.0, 0.0)), *layers):
         if np.abs(np.subtract(new.move_px, other.move_px)).max() > COPY_PX:
             continue
-        rows, cols = (_common(a, b) for a, b in zip(new.box, other.box, strict=True))
+        rows, cols = (common(a, b) for a, b in zip(new.box, other.box, strict=True))
         sample = slice(rows.start, rows.stop, 8), slice(cols.start, cols.stop, 8)
-        apart = np.abs(_part(new, sample) - _part(other, sample))
+        apart = np.abs(part_of(new, sample) - part_of(other, sample))
         if float(np.median(apart)) < limit:
             return True
     return False
-
-
-def _common(first: slice, second: slice) -> slice:
-    start = max(first.start, second.start)
-    return slice(start, max(start, min(first.stop, second.stop)))
-
-
-def _part(layer: _Layer, box: Box) -> F32:
-    """A layer's values in a box of the frame that lies inside its own."""
-    rows, cols = (
-        slice(part.start - own.start, part.stop - own.start, part.step)
-        for part, own in zip(box, layer.box, strict=True)
-    )
-    return layer.values[rows, cols]
-
-
-def _robust_mean(
-    frame: F32, layers: Sequence[_Layer]
-) -> tuple[F32, npt.NDArray[np.int16], tuple[float, float]]:
-    """(mean (y, x), pictures per pixel, (noise before, noise after)) of a frame and its looks."""
-    mean, cover = np.empty_like(frame), np.ones(frame.shape, np.int16)
-    if not layers:
-        return frame, cover, (float("nan"), float("nan"))
-    sigma = float(np.median([_pair_sigma(frame, layer) for layer in layers]))
-    sums = np.zeros(4)
-    for start in range(0, frame.shape[0], STRIP_ROWS):
-        rows = slice(start, min(start + STRIP_ROWS, frame.shape[0]))
-        parts = list(_in_strip(layers, rows))
-        mean[rows], cover[rows], scatter = _mean_of_strip(frame[rows], parts, sigma)
-        sums += scatter
-    before = np.sqrt(sums[0] / max(sums[1], 1.0))
-    # Pixels that no look shows keep the noise they had.
-    after = np.sqrt((sums[2] + (sums[3] - sums[1]) * before**2) / sums[3])
-    return mean, cover, (float(before), float(after))
-
-
-def _pair_sigma(frame: F32, layer: _Layer) -> float:
-    """Noise of one picture from the differences of two, robustly; never quite zero."""
-    sample = layer.values[::4, ::4] - frame[layer.box][::4, ::4]
-    sigma = 1.4826 * float(np.median(np.abs(sample))) / np.sqrt(2)
-    return max(sigma, 1e-3 * float(np.ptp(frame)), 1e-12)
-
-
-def _in_strip(layers: Sequence[_Layer], rows: slice) -> Iterator[tuple[F32, Box]]:
-    """Each layer's values in a strip of rows, and where they lie in it."""
-    for layer in layers:
-        common = _common(rows, layer.box[0])
-        if common.start < common.stop:
-            values = _part(layer, (common, layer.box[1]))
-            inside = slice(common.start - rows.start, common.stop - rows.start)
-            yield values, (inside, layer.box[1])
-
-
-def _mean_of_strip(
-    frame: F32, parts: Sequence[tuple[F32, Box]], sigma: float
-) -> tuple[F32, npt.NDArray[np.int16], F64]:
-    """(mean, pictures per pixel, sums for the noise) of a strip of a frame.
-
-    The sums are over every pixel with a second look: squared deviation of the frame from the
-    mean times n / (n - 1), their number, squared standard error of the mean; and all pixels.
-    """
-    centre, count = _centre(frame, parts)
-    clip, drop = np.float32(CLIP_SIGMAS * sigma), np.float32(DROP_SIGMAS * sigma)
-    whole = slice(0, frame.shape[0]), slice(0, frame.shape[1])
-    total, square = np.zeros_like(frame), np.zeros_like(frame)
-    own = np.zeros_like(frame)
-    for values, box in [(frame, whole), *parts]:
-        off = values - centre[box]
-        off[np.abs(off) > drop] = 0
-        np.clip(off, -clip, clip, out=off)
-        total[box] += off
-        square[box] += off * off
-        if values is frame:
-            own = off
-    shift = total / count
-    several = count > 1
-    spread = np.maximum(square - total * shift, 0)
-    rest = np.maximum(count - 1, 1)
-    deviation = (own - shift) ** 2 * count / rest
-    sums = np.array(
-        [
-            deviation[several].sum(dtype=np.float64),
-            several.sum(),
-            (spread / (count * rest))[several].sum(dtype=np.float64),
-            several.size,
-        ]
-    )
-    return centre + shift, count.astype(np.int16), sums
-
-
-def _centre(frame: F32, parts: Sequence[tuple[F32, Box]]) -> tuple[F32, F32]:
-    """(robust centre, number of pictures) per pixel: a mean without the extremes.
-
-    Of five and more pictures the two highest and the two lowest values are left out, of three
-    and four one each (which is the median of up to six); of two the frame's own value stands,
-    since nothing says which of them is wrong.
-    """
-    count, total = np.ones_like(frame), frame.copy()
-    high, low = frame.copy(), frame.copy()
-    next_high, next_low = np.full_like(frame, -np.inf), np.full_like(frame, np.inf)
-    for values, box in parts:
-        count[box] += 1
-        total[box] += values
-        np.maximum(next_high[box], np.minimum(high[box], values), out=next_high[box])
-        np.maximum(high[box], values, out=high[box])
-        np.minimum(next_low[box], np.maximum(low[box], values), out=next_low[box])
-        np.minimum(low[box], values, out=low[box])
-    many = count >= 5
-    left_out = np.add(next_high, next_low, out=np.zeros_like(frame), where=many)
-    kept = np.maximum(count - np.where(many, np.float32(4), np.float32(2)), 1)
-    return np.where(count >= 3, (total - high - low - left_out) / kept, frame), count
 
 
 def _as_type(mean: F32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -60,16 +60,9 @@ def choose_looks(
         near = near[np.argsort(np.abs(near - number), kind="stable")]
         moves = places[near] - places[number]
         chosen = near[_best_cover(moves, shape, looks)]
-        found = tuple(
-            LookPlace(
-                int(k),
-                float(places[k, 0] - places[number, 0]),
-                float(places[k, 1] - places[number, 1]),
-                float(lean[k] - lean[number]),
-            )
-            for k in np.sort(chosen)
-        )
-        plans.append(TakenPlan(int(number), found))
+        against = np.column_stack([places - places[number], lean - lean[number]])
+        found = (LookPlace(int(k), *against[k].tolist()) for k in np.sort(chosen))
+        plans.append(TakenPlan(int(number), tuple(found)))
     return plans
 
 

@@ -179,6 +179,23 @@ def test_a_look_that_does_not_belong_is_left_out_whole(kind: str) -> None:
     np.testing.assert_array_equal(found.image, without.image)
 
 
+def test_strong_noise_is_not_taken_for_a_fault() -> None:
+    # At sigma 60 the bands of so small a frame slip by up to 0.1 px from noise alone.
+    for seed in range(3):
+        taken, looks, places = recorded(60.0, seed=seed)
+        assert average_looks(taken, looks, places=places).rejected == ()
+
+
+def test_frames_without_structure_are_left_alone() -> None:
+    flat = np.full(SHAPE, 118, np.uint8)
+    for taken in (flat, noisy(np.full(SHAPE, 118.0), 25, 1)):
+        found = average_looks(
+            taken, [flat, noisy(np.full(SHAPE, 118.0), 25, 2)], places=recorded()[2][:2]
+        )
+        assert found.looks == 1
+        np.testing.assert_array_equal(found.image, taken)
+
+
 def test_the_same_picture_again_is_no_further_look() -> None:
     taken, looks, places = recorded()
     standing = LookPlace(9, 0.0, 0.0)
@@ -249,6 +266,8 @@ def test_pictures_that_do_not_fit_are_refused() -> None:
         average_looks(taken, [looks[0][:-1]], places=places[:1])
     with pytest.raises(InputError, match="Convert"):
         average_looks(taken.astype(np.float64), [], places=[])
+    with pytest.raises(InputError, match="too small"):
+        average_looks(taken[:12], [], places=[])
     with pytest.raises(InputError, match="NaN"):
         average_looks(np.full(SHAPE, np.nan, np.float32), [], places=[])
 

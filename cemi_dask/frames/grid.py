@@ -81,7 +81,8 @@ def _by_numbers(files: Sequence[str], names: list[str], options: TileOptions) ->
         rest = [k for k, count in zip(varying, counts, strict=True) if count < len(files)]
         varying = rest if len(rest) == 2 else varying
     if len(varying) == 1:
-        return _sequence(files, [n[varying[0]] for n in numbers], options)
+        line = [n[varying[0]] for n in numbers]
+        return _line(line, texts[varying[0]], options) or _sequence(files, line, options)
     if len(varying) != 2:
         return _unknown(files, f"{len(varying)} numbers vary in the file names")
     pairs = [(n[varying[0]], n[varying[1]]) for n in numbers]
@@ -127,6 +128,17 @@ def _tokens(names: list[str]) -> tuple[list[str] | None, list[list[int]]]:
     texts = split[0][0::2]
     alike = all(parts[0::2] == texts for parts in split)
     return (texts if alike else None), numbers
+
+
+def _line(numbers: list[int], mark: str, options: TileOptions) -> Grid | None:
+    """One row or column of tiles, where the text before its number states that."""
+    word = _word(mark)
+    if len(set(numbers)) < len(numbers) or options.columns is not None:
+        return None
+    if word not in ROW_MARKS | COLUMN_MARKS:
+        return None
+    row = Grid("grid", (0,) * len(numbers), _from_zero(numbers), "the file names hold the column")
+    return row if word in COLUMN_MARKS else row.swapped("the file names hold the row")
 
 
 def _sequence(files: Sequence[str], numbers: list[int], options: TileOptions) -> Grid:
@@ -197,12 +209,17 @@ def _pairs(
 
 def _marked(marks: tuple[str, str]) -> Literal["row_col", "col_row"] | None:
     """The order that the text before the two numbers states, if it does."""
-    words = [re.split(r"[^a-z@]+", mark.casefold().rstrip("_-= ."))[-1] for mark in marks]
+    words = [_word(mark) for mark in marks]
     if words[0] in ROW_MARKS and words[1] in COLUMN_MARKS:
         return "row_col"
     if words[0] in COLUMN_MARKS and words[1] in ROW_MARKS:
         return "col_row"
     return "col_row" if words[0] == "grid@" else None  # [Grid@column row]
+
+
+def _word(mark: str) -> str:
+    """The last word of the text before a number."""
+    return re.split(r"[^a-z@]+", mark.casefold().rstrip("_-= ."))[-1]
 
 
 def _unknown(files: Sequence[str], why: str) -> Grid:

@@ -21,6 +21,7 @@ _BLUR = 0.03  # of the spectrum: the scale on which its modulus is taken for whi
 _BATCH = 32  # pairs transformed together: their surfaces stay in the processor's cache
 _RIVAL = 0.75  # of the best peak: what a pair's other peaks need to be reported
 _RADIUS_PX = 3  # of a peak: nothing else is sought that near
+_STILL_PX = 2  # displacements up to here are left out: dirt on the detector does not move
 _LEAST_SIDE_PX = 6  # of an overlap, in thumbnail pixels
 
 
@@ -95,7 +96,8 @@ class Stack:
 class Lags:
     """The displacements of thumbnails of `shape` in the order of a transform of `size`.
 
-    `wide_enough` (Y, X) is the root of the overlap's pixels, 0 where it is below the least.
+    `wide_enough` (Y, X) is the root of the overlap's pixels, 0 where it is below the least
+    and where nothing has moved: what is fixed on the screen agrees there in all pairs.
     """
 
     shape: tuple[int, int]
@@ -116,6 +118,8 @@ class Lags:
         area[side_y < min(_LEAST_SIDE_PX, h)] = 0
         area[:, side_x < min(_LEAST_SIDE_PX, w)] = 0
         area[area < min_overlap * h * w] = 0
+        still_y, still_x = (np.abs(_lags(length)) <= _STILL_PX for length in size)
+        area[np.ix_(still_y, still_x)] = 0
         return cls(shape, size, np.sqrt(area))
 
     def stack(self, thumbnails: Sequence[Image]) -> Stack:

@@ -141,6 +141,11 @@ def test_rows_and_columns_are_read_from_names() -> None:
     assert grid(*numbered) == ("grid", whole)
 
 
+def test_one_row_or_column_stated_by_name_is_that() -> None:
+    assert grid("t_r0_c3.tif", "t_r0_c5.tif") == ("grid", [(0, 0), (0, 2)])
+    assert grid("t_row1.tif", "t_row2.tif") == ("grid", [(0, 0), (1, 0)])
+
+
 def test_holes_are_no_hindrance() -> None:
     places = [(r, c) for r in range(3) for c in range(4) if (r, c) != (1, 2)]
     assert grid(*(f"t_{r}_{c}.tif" for r, c in places)) == ("grid", places)

@@ -138,6 +138,29 @@ def test_lamellae_that_agree_anywhere_give_no_layout():
             solve(register(frames, options=RegisterOptions(thumbnail_px=width)))
 
 
+def test_dirt_that_is_fixed_on_the_screen_does_not_pass_for_a_match():
+    frames, truth = shuffled(3, 3, 0.15)
+    dirt = 25 * texture(SHAPE, 77)
+    pictures = np.clip(frames.data.compute() + dirt, 0, 255).astype(np.uint8)
+    layout = solve(register(Frames.from_array(pictures)))
+    assert (layout.component == 0).all()
+    # Dirt in the overlaps pulls a little.
+    assert np.abs(errors(layout, truth)).max() < 1.0
+
+
+def test_the_same_place_recorded_twice_is_found():
+    frames, truth = shuffled(2, 2, 0.2)
+    pictures = frames.data.compute()
+    rng = np.random.default_rng(8)
+    again = np.clip(pictures[1] + 10 * rng.standard_normal(SHAPE), 0, 255).astype(np.uint8)
+    for seen, corners in (
+        (np.concatenate([pictures, again[None]]), np.concatenate([truth, truth[1:2]])),
+        (np.stack([pictures[1], again]), truth[[1, 1]]),
+    ):
+        layout = solve(register(Frames.from_array(seen)))
+        assert np.abs(errors(layout, corners)).max() < 0.5
+
+
 def test_a_blank_tile_among_them_is_named_and_hinders_no_other():
     frames, truth = shuffled(3, 4, 0.15)
     pictures = frames.data.compute()

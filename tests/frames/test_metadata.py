@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,11 @@ from tifffile import imwrite
 
 from cemi_dask.errors import UnreadableError
 from cemi_dask.frames import FrameMetadata, read_metadata
+from cemi_dask.frames.metadata.fei import fei_metadata
+from cemi_dask.frames.metadata.hitachi import hitachi_metadata
+from cemi_dask.frames.metadata.jeol import jeol_metadata
+from cemi_dask.frames.metadata.tescan import tescan_metadata
+from cemi_dask.frames.metadata.zeiss import zeiss_metadata
 from tests.frames.microscopes import (
     FEI,
     FEI_VALUES,
@@ -386,3 +394,30 @@ def test_missing_files_and_false_tiffs_are_refused_by_name(tmp_path: Path) -> No
         with pytest.raises(UnreadableError) as caught:
             read_metadata(tmp_path / name)
         assert name in str(caught.value)
+
+
+def test_damaged_texts_never_fail_and_never_state_the_impossible() -> None:
+    """Cut, shortened and changed texts of all vendors, 300 of each."""
+    rng = random.Random(1)
+    junk = ("1e308", "1e-320", "0", "nan", "9" * 400, "", "=", "\0", "[", "$", "-5", "1.5")
+    zeiss_text = ZEISS.format(width=64, height=40, pixel="12 nm", x="1")
+    texts: dict[str, Callable[[str], FrameMetadata | None]] = {
+        zeiss_text + "AP_WIDTH\r\nWidth = 25.24 µm\r\n": lambda t: zeiss_metadata(t, 64),
+        FEI.format(**FEI_VALUES): fei_metadata,
+        tescan_tag(strip=5).decode("latin-1"): tescan_metadata,
+        JEOL.format(width=64, height=40, bar=100, marker="5um"): lambda t: jeol_metadata(t, "j"),
+        HITACHI.format(pixel=5, x=1): lambda t: hitachi_metadata(t, "h"),
+    }
+    for text, read in texts.items():
+        for _ in range(300):
+            damaged = text
+            for _ in range(rng.randint(1, 4)):
+                at = rng.randrange(len(damaged) + 1)
+                numbers = list(re.finditer(r"[-+.\de]+", damaged))
+                if rng.random() < 0.6 and numbers:
+                    start, end = rng.choice(numbers).span()
+                    damaged = damaged[:start] + rng.choice(junk) + damaged[end:]
+                else:
+                    damaged = damaged[:at] + damaged[at + rng.choice((1, 30, 10**6)) :]
+            found = read(damaged)  # the model itself refuses NaN and sizes that are not positive
+            assert found is None or found.pixel_um is None or 0 < found.pixel_um < 1e30

@@ -76,6 +76,7 @@ FIELDS: Mapping[str, tuple[str, float]] = MappingProxyType(
 POSITIVE = frozenset(
     ("pixel_um", "pixel_y_um", "magnification", "picture_width_px", "picture_height_px")
 )
+TOO_LARGE = 1e30  # in any unit: such a number is damage, and would overflow in the next step
 NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
 
 
@@ -102,8 +103,8 @@ class Statements:
             self.values[name] = int(rounded) if FIELDS[name][0] == "count" else rounded
 
     def value(self, name: str, value: float | None) -> None:
-        """Take a number that was derived from stated ones, in the unit of the field `name`."""
-        if value is not None and name not in self.values:
+        """Take a positive number derived from stated ones, in the unit of the field `name`."""
+        if value is not None and 0 < value < TOO_LARGE and name not in self.values:
             self.values[name] = float(f"{value:.12g}")
 
     def text(self, name: str, text: str | None) -> None:
@@ -119,7 +120,7 @@ class Statements:
         number = float(found.group(1)) if found else math.nan
         said = re.sub(r"\s+", "", found.group(2)).casefold() if found else ""
         known = UNITS.get(said or unit)
-        if not math.isfinite(number) or known is None or known[0] != dimension:
+        if not abs(number) < TOO_LARGE or known is None or known[0] != dimension:
             what = "a number" if known is None or known[0] == dimension else f"a {dimension}"
             self.notes.append(f"{key} is {text.strip()[:40]!r}, not {what} that can be used")
             return None

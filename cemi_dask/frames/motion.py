@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,43 @@ PEAK_SIGMA_PX = 0.5
 
 
 @dataclass(frozen=True)
-class Look:
-    """A frame made ready for matching: high-passed, averaged by `factor`, and its spectrum."""
+class Slopes:
+    """A picture smoothed, and its derivatives along x and y, (y, x) float32."""
 
-    small: F32
-    spectrum: npt.NDArray[np.complex64]
-    factor: int
+    value: F32
+    along_x: F32
+    along_y: F32
+
+    def parts(self) -> tuple[F32, F32, F32]:
+        """(value, along x, along y)."""
+        return self.value, self.along_x, self.along_y
+
+
+class Look:
+    """A frame made ready for matching: `small` is high-passed and averaged by `factor`.
+
+    Its spectrum and its slopes are computed when they are first asked for.
+    """
+
+    def __init__(self, small: F32, factor: int) -> None:
+        self.small = small
+        self.factor = factor
+        self._slopes: Slopes | None = None
+
+    @cached_property
+    def spectrum(self) -> npt.NDArray[np.complex64]:
+        """Spectrum of the picture, tapered and padded to a size that is fast to transform."""
+        window_y, window_x = (_taper(n) for n in self.small.shape)
+        padded = tuple(fft.next_fast_len(n, real=True) for n in self.small.shape)
+        tapered = self.small * window_y[:, None] * window_x
+        spectrum = fft.rfft2(tapered, s=padded, workers=1)
+        return np.asarray(spectrum, np.complex64)
+
+    def slopes(self, make: Callable[[F32], Slopes]) -> Slopes:
+        """The slopes that `make` gives for the picture, made once."""
+        if self._slopes is None:
+            self._slopes = make(self.small)
+        return self._slopes
 
 
 @dataclass(frozen=True)
@@ -47,13 +79,7 @@ def reduction(shape: tuple[int, int]) -> int:
 
 def look_at(image: npt.NDArray[Any], *, factor: int, small: F32 | None = None) -> Look:
     """A frame made ready for matching (`small`: its `reduced` picture, where that exists)."""
-    if small is None:
-        small = reduced(image, factor)
-    window_y, window_x = _taper(small.shape[0]), _taper(small.shape[1])
-    padded = tuple(fft.next_fast_len(n, real=True) for n in small.shape)
-    tapered = small * window_y[:, None] * window_x
-    spectrum = fft.rfft2(tapered, s=padded, workers=1)
-    return Look(small, spectrum.astype(np.complex64, copy=False), factor)
+    return Look(reduced(image, factor) if small is None else small, factor)
 
 
 def measure_motion(

@@ -125,6 +125,19 @@ class InputOptions(BaseModel):
         return (value,) if isinstance(value, str) else value
 
 
+class ScanTiming(BaseModel):
+    """How fast lines are scanned, where the recording does not show it."""
+
+    model_config = FROZEN
+
+    frame_time_s: float = Field(
+        gt=0, description="seconds from a frame's first to its last line, in the video's time"
+    )
+    velocity_px_s: float | None = Field(
+        default=None, description="stage velocity along x in px/s; default: as tracked"
+    )
+
+
 class SelectionOptions(BaseModel):
     """Which recorded frames are taken, which are refused, and what is done to them."""
 
@@ -172,6 +185,11 @@ class SelectionOptions(BaseModel):
         description="a frame with more pixels at the top grey level is refused",
     )
 
+    shear: Literal["auto", "none"] | ScanTiming = Field(
+        default="auto",
+        description="shear of frames whose lines were scanned while the stage moved; auto: from "
+        "the refresh line or from changes of the motion; none: frames are not sheared",
+    )
     flat_field: Literal["auto", "none"] = Field(
         default="auto",
         description="auto: the shading that all frames share is estimated from them and divided "

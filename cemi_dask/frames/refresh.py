@@ -166,7 +166,7 @@ class ScanAssembler:
         if self._advanced < self.height // 2 or not self._wrapped(band):
             return []
         self._advanced = 0
-        return [_joined(before, picture, _seam(band))]
+        return [_joined(before, picture, band)]
 
     def _wrapped(self, band: Band) -> bool:
         """True where the refresh line passed the bottom between the last two frames."""
@@ -254,8 +254,12 @@ def _seam(band: Band) -> int:
     return (end + start) // 2
 
 
-def _joined(upper: Picture, lower: Picture, seam: int) -> Picture:
+def _joined(upper: Picture, lower: Picture, band: Band) -> Picture:
+    seam = _seam(band)
     assert upper.image is not None  # noqa: S101
     assert lower.image is not None  # noqa: S101
     image = np.concatenate([upper.image[:seam], lower.image[seam:]])
-    return replace(lower, image=image, upper=Part(upper.source_index, upper.pts, seam))
+    since = band.end if band.start + band.length > band.height else band.start + band.length
+    ended_s = lower.time_s - (lower.time_s - upper.time_s) * since / band.length
+    part = Part(upper.source_index, upper.pts, seam)
+    return replace(lower, image=image, upper=part, clock_s=ended_s)

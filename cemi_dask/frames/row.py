@@ -1,4 +1,4 @@
-"""`RowFollower`: tracks the motion through a row's recorded frames and takes what is needed."""
+"""`RowFollower`: tracks the motion through a row's pictures and takes what is needed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.frames.motion import (
-    MIN_SHARE,
-    Look,
-    Motion,
-    look_at,
-    measure_motion,
-    reduction,
-)
+from cemi_dask.frames.matcher import Anchor, Matcher
+from cemi_dask.frames.motion import look_at, reduction
 from cemi_dask.frames.options import SelectionOptions
-from cemi_dask.frames.selection import Candidate, Selector, overlap_of, spacing
-from cemi_dask.frames.texture import reduced, refusal, sharpness
+from cemi_dask.frames.selection import Candidate, Selector, overlap_of
+from cemi_dask.frames.shear import Sight
+from cemi_dask.frames.texture import F32, reduced, refusal, sharpness
+from cemi_dask.frames.track import Track
 from cemi_dask.frames.video import Picture
 
-ANCHOR_OVERLAP = 0.6  # the reference is renewed when the newest frame shares less with it
-MAX_SKIP = 8  # recorded frames that may pass between two that are matched
+ANCHOR_OVERLAP = 0.7  # the reference is renewed when the newest frame shares less with it
+MAX_SKIP = 12  # pictures that may pass between two that are matched
+GRAIN = 0.31  # of a frame: matched pictures lie no further apart, so that a choice is left
+SURPRISE_PX, SURPRISE = 3.0, 0.1  # px, or of the step, by which a place may miss the expected
+CALM = 2  # pictures at their expected places before any is passed by
+DROP, BACK = 0.6, 0.8  # of the usual score: a picture below is suspect if the next is above
+BLURRED = 0.75  # of the next picture's sharpness
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,6 @@ class Taken:
 
 
 @dataclass
-class Anchor:
-    """The frame that new ones are matched with."""
-
-    candidate: Candidate
-    look: Look
-
-
-@dataclass
 class Stretch:
     """A part of the row whose frames are linked by measured motion."""
 
@@ -53,12 +46,13 @@ class Stretch:
 
 @dataclass
 class RowFollower:
-    """Follows one row in constant memory: call `see` for each frame, then `finish`.
+    """Follows one row in constant memory: call `see` for each picture, then `finish`.
 
-    Each frame is matched with an anchor frame behind it. A frame that does not match is held
-    back until the next one decides: either that matches the anchor again (the held frame is
-    refused as "unmatched"), or a new stretch starts, whose distance is later bridged by the
-    row's mean velocity. `sink` gets the picture of every frame taken, in order.
+    Each picture is matched with an anchor behind it. One that does not match is held back
+    until the next one decides: either that matches the anchor again (the held one is refused
+    as "unmatched"), or a new stretch starts, whose distance is later bridged by the row's mean
+    velocity. `sink` gets every frame taken, in order. `sights` keeps a few numbers of every
+    matched picture.
     """
 
     shape: tuple[int, int]
@@ -67,151 +61,198 @@ class RowFollower:
     taken: list[Taken] = field(default_factory=list)
     refused: list[tuple[Picture, str]] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
+    sights: list[Sight] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._factor = reduction(self.shape)
         self._selector = Selector(self.shape, self.options, self._take)
-        self._spacing = spacing(self.options)
-        self._anchor: Anchor | None = None
-        self._newest: Anchor | None = None
-        self._held: tuple[Picture, Look] | None = None
-        self._passed: list[tuple[Picture, npt.NDArray[np.float32]]] = []
+        self._matcher = Matcher(self.shape, self.options)
+        self._held: tuple[Picture, F32] | None = None
+        self._passed: list[Picture] = []
         self._skip = 0
-        self._velocities: list[tuple[float, float]] = []
+        self._calm = 0
+        self._suspect: Anchor | None = None
+        self._steps: list[tuple[float, float]] = []  # px per second
 
     def see(self, picture: Picture) -> None:
-        """Takes note of one recorded frame (its image cropped and grey, or None)."""
+        """Takes note of one complete picture (its image cropped and grey, or None)."""
         if picture.image is None:
             self.refused.append((picture, picture.problem))
-            return
-        small = reduced(picture.image, self._factor)
-        reason = refusal(picture.image, small, self.options)
-        if reason:
-            self.refused.append((replace(picture, image=None), reason))
         elif len(self._passed) < self._skip and self._held is None:
-            self._passed.append((picture, small))
+            self._passed.append(picture)
         else:
-            self._follow(picture, small)
+            self._look(picture)
 
     def finish(self) -> None:
         """Ends the row: the last good frame is taken, and velocity is known."""
-        if self._passed:
-            self._follow(*self._passed.pop())
+        while self._passed and not self._look(self._passed.pop()):
+            pass
         if self._held is not None:
             self._start_stretch(*self._held)
+        self._settle_suspect(None)
         if self.stretches:
             self._selector.finish(self.stretches[-1].last)
 
-    def velocity_px(self) -> tuple[float, float] | None:
-        """Median motion (x, y) in px per recorded frame; None where none was measured."""
-        if not self._velocities:
+    def velocity_px_s(self) -> tuple[float, float] | None:
+        """Median motion (x, y) in px per second; None where none was measured."""
+        if not self._steps:
             return None
-        x, y = np.median(np.asarray(self._velocities), axis=0)
+        x, y = np.median(np.asarray(self._steps), axis=0)
         return float(x), float(y)
 
-    def _follow(self, picture: Picture, small: npt.NDArray[np.float32]) -> None:
+    def _look(self, picture: Picture) -> bool:
+        """Looks at a picture closely; False where it shows nothing."""
         assert picture.image is not None  # noqa: S101
-        look = look_at(picture.image, factor=self._factor, small=small)
-        if self._anchor is None:
-            self._start_stretch(picture, look)
+        small = reduced(picture.image, self._factor)
+        reason = refusal(picture.image, small, self.options)
+        if not reason:
+            self._follow(picture, small)
+            return True
+        self.refused.append((replace(picture, image=None), reason))
+        # One that was passed by before it will do as well.
+        while self._passed and not self._look(self._passed.pop()):
+            pass
+        return False
+
+    def _follow(self, picture: Picture, small: F32) -> None:
+        if self._matcher.anchor is None:
+            self._start_stretch(picture, small)
             return
+        look = look_at(small, factor=self._factor, small=small)
         passed, self._passed = self._passed, []
-        motion = self._match(picture, look)
-        if passed and (motion is None or self._far(motion)):
-            # The motion grew while frames were passed by: they are needed after all.
+        found = self._matcher.match(picture, look)
+        if passed and (found is None or self._far(found) or self._surprising(picture, found)):
+            # The motion changed while pictures were passed by: they are needed after all.
+            self._calm = self._skip = 0
             for earlier in passed:
-                self._follow(*earlier)
-            motion = self._match(picture, look) if self._held is None else None
-        if motion is None:
-            self._lose(picture, look)
+                self._look(earlier)
+            found = self._matcher.match(picture, look) if self._held is None else None
+        if found is None:
+            self._lose(picture, small)
             return
         if self._held is not None:
             self.refused.append((replace(self._held[0], image=None), "unmatched"))
             self._held = None
-        self._accept(picture, look, motion)
+        self._calm = 0 if self._surprising(picture, found) else self._calm + 1
+        self._accept(Anchor(self._placed(picture, found), look), len(passed) + 1)
 
-    def _far(self, motion: Motion) -> bool:
-        """True where a frame lies more than two candidates' spacings from the newest one."""
-        assert self._anchor is not None  # noqa: S101
-        origin, last = self._anchor.candidate, self.stretches[-1].last
-        x, y = origin.x_px + motion.dx_px - last.x_px, origin.y_px + motion.dy_px - last.y_px
-        return bool(overlap_of(x, y, self.shape) < 1 - 2 * self._spacing)
+    def _far(self, found: Track) -> bool:
+        """True where a picture lies so far from the newest one that the choice gets narrow."""
+        origin, last = self._matcher.origin, self.stretches[-1].last
+        x = origin.x_px + found.dx_px - last.x_px
+        y = origin.y_px + found.dy_px - last.y_px
+        return bool(overlap_of(x, y, self.shape) < 1 - 1.5 * GRAIN)
 
-    def _match(self, picture: Picture, look: Look) -> Motion | None:
-        """Displacement from the anchor, or from the newest frame, which then is the anchor."""
-        assert self._anchor is not None  # noqa: S101
-        found = self._match_anchor(picture, look)
-        if found is None and self._newest is not None and self._newest is not self._anchor:
-            self._anchor = self._newest
-            found = self._match_anchor(picture, look)
-        return found
-
-    def _match_anchor(self, picture: Picture, look: Look) -> Motion | None:
-        """Displacement from the anchor, at reduced and, where that is weak, at full size."""
-        assert self._anchor is not None  # noqa: S101
-        assert picture.image is not None  # noqa: S101
-        expected = self._expected(picture)
-        found = measure_motion(
-            self._anchor.look, look, min_score=self.options.min_score, expected=expected
-        )
-        if found is not None or self._factor == 1:
-            return found
-        if expected is not None and overlap_of(*expected, self.shape) <= MIN_SHARE:
-            return None  # nothing can be shared: the full-size search would be in vain
-        return measure_motion(
-            look_at(self._anchor.candidate.image, factor=1),
-            look_at(picture.image, factor=1),
-            min_score=self.options.min_score,
-            expected=expected,
+    def _surprising(self, picture: Picture, found: Track) -> bool:
+        """True where the motion since the newest picture is not the one expected."""
+        last, origin = self.stretches[-1].last, self._matcher.origin
+        step = abs(origin.x_px + found.dx_px - last.x_px)
+        turned = abs(origin.shear + found.shear - last.shear) * self.shape[0]
+        slack = max(SURPRISE_PX, SURPRISE * step)
+        return (
+            found.bent or turned > SURPRISE_PX or self._matcher.surprise_px(picture, found) > slack
         )
 
-    def _expected(self, picture: Picture) -> tuple[float, float] | None:
-        """Where constant velocity would have the frame, relative to the anchor."""
-        if not self._velocities or self._anchor is None:
-            return None
-        origin, last = self._anchor.candidate, self.stretches[-1].last
-        frames = picture.source_index - last.source_index
-        x, y = np.median(np.asarray(self._velocities[-5:]), axis=0)
-        return last.x_px - origin.x_px + x * frames, last.y_px - origin.y_px + y * frames
+    def _placed(self, picture: Picture, found: Track) -> Candidate:
+        origin = self._matcher.origin
+        return Candidate(
+            picture,
+            # Where the anchor is sheared, its middle line is not the one the picture meets.
+            origin.x_px + found.dx_px + origin.shear * found.dy_px,
+            origin.y_px + found.dy_px,
+            shear=origin.shear + found.shear,
+            score=found.score,
+            bent=found.bent,
+        )
 
-    def _accept(self, picture: Picture, look: Look, motion: Motion) -> None:
-        assert self._anchor is not None  # noqa: S101
-        origin = self._anchor.candidate
-        here = _candidate(picture, origin.x_px + motion.dx_px, origin.y_px + motion.dy_px)
-        stretch = self.stretches[-1]
-        before = stretch.last
-        frames = max(1, here.source_index - before.source_index)
-        step = (here.x_px - before.x_px) / frames, (here.y_px - before.y_px) / frames
-        self._velocities.append(step)
-        speed = 1.0 - float(overlap_of(*step, self.shape))
-        self._skip = min(MAX_SKIP, int(0.9 * self._spacing / max(speed, 1e-9)) - 1)
-        self._skip = max(0, self._skip)
-        stretch.last = here
-        self._selector.add(here)
-        self._newest = Anchor(here, look)
-        if overlap_of(motion.dx_px, motion.dy_px, self.shape) < ANCHOR_OVERLAP:
-            self._anchor = self._newest
+    def _accept(self, here: Anchor, pictures: int) -> None:
+        """Takes in a placed picture, `pictures` after the one before it."""
+        usual, score = self._matcher.usual_score, here.candidate.score
+        self._settle_suspect(here.candidate if score >= BACK * usual else None)
+        before = self.stretches[-1].last
+        step = here.candidate.x_px - before.x_px, here.candidate.y_px - before.y_px
+        elapsed = here.candidate.picture.clock - before.picture.clock
+        if elapsed > 0:
+            self._steps.append((step[0] / elapsed, step[1] / elapsed))
+        speed = (1.0 - float(overlap_of(*step, self.shape))) / pictures
+        if score < DROP * usual:
+            self._suspect, self._skip = here, 0
+            return
+        self._skip = self._pictures_to_pass(speed) if self._calm >= CALM else 0
+        self._keep(here)
 
-    def _lose(self, picture: Picture, look: Look) -> None:
-        """Holds back a frame that does not match; two in a row start a new stretch."""
+    def _pictures_to_pass(self, speed: float) -> int:
+        """How many pictures need no look, at `speed` (frames per picture).
+
+        Two matched pictures per wanted step leave a choice; so do more, nearer together.
+        """
+        wanted = (1.0 - self.options.target) / 2
+        count = round(wanted / max(speed, 1e-9))
+        if count * speed > GRAIN:
+            count = int(GRAIN / speed)
+        return int(np.clip(count - 1, 0, MAX_SKIP))
+
+    def _keep(self, here: Anchor) -> None:
+        candidate = here.candidate
+        origin = self._matcher.origin
+        self.stretches[-1].last = candidate
+        picture = candidate.picture
+        self.sights.append(
+            Sight(
+                picture.clock,
+                picture.source_index,
+                candidate.x_px,
+                candidate.y_px,
+                candidate.shear,
+                len(self.stretches) - 1,
+                candidate.bent,
+            )
+        )
+        self._selector.add(candidate)
+        shared = overlap_of(candidate.x_px - origin.x_px, candidate.y_px - origin.y_px, self.shape)
+        self._matcher.accept(here, score=candidate.score, renew=bool(shared < ANCHOR_OVERLAP))
+
+    def _settle_suspect(self, after: Candidate | None) -> None:
+        """Keeps a picture that matched badly, unless the one after it is sharper.
+
+        Both show nearly the same place, so that a smeared one shows against the next; where
+        both match badly the specimen has less structure there.
+        """
+        suspect, self._suspect = self._suspect, None
+        if suspect is None:
+            return
+        picture = suspect.candidate.picture
+        own = sharpness(suspect.candidate.image)
+        if after is not None and own < BLURRED * sharpness(after.image):
+            self.refused.append((replace(picture, image=None), "blurred"))
+            return
+        self._keep(suspect)
+
+    def _lose(self, picture: Picture, small: F32) -> None:
+        """Holds back a picture that does not match; two in a row start a new stretch."""
         if self._held is not None:
             held, self._held = self._held, None
             self._start_stretch(*held)
-            motion = self._match(picture, look)
-            if motion is not None:
-                self._accept(picture, look, motion)
+            look = look_at(small, factor=self._factor, small=small)
+            found = self._matcher.match(picture, look)
+            if found is not None:
+                self._accept(Anchor(self._placed(picture, found), look), 1)
                 return
-        self._held = picture, look
+        self._held = picture, small
 
-    def _start_stretch(self, picture: Picture, look: Look) -> None:
+    def _start_stretch(self, picture: Picture, small: F32) -> None:
+        self._settle_suspect(None)
         if self.stretches:
             done = self.stretches[-1]
             self._selector.finish(done.last)
             done.last = _bare(done.last)
-        here = _candidate(picture, 0.0, 0.0)
+        here = Candidate(picture, 0.0, 0.0)
         self.stretches.append(Stretch(_bare(here), here))
-        self._anchor = self._newest = Anchor(here, look)
+        self._matcher.start(Anchor(here, look_at(small, factor=self._factor, small=small)))
         self._skip = 0
+        self.sights.append(
+            Sight(picture.clock, picture.source_index, 0.0, 0.0, 0.0, len(self.stretches) - 1)
+        )
         self._selector.add(here)
 
     def _take(self, candidate: Candidate) -> None:
@@ -221,14 +262,9 @@ class RowFollower:
         self.taken.append(Taken(_bare(candidate), stretch, sharpness(candidate.image)))
 
 
-def _candidate(picture: Picture, x_px: float, y_px: float) -> Candidate:
-    assert picture.image is not None  # noqa: S101
-    return Candidate(picture.source_index, picture.pts, picture.time_s, picture.image, x_px, y_px)
-
-
 def _bare(candidate: Candidate) -> Candidate:
     """The same candidate without its picture, so that memory does not grow with the row."""
-    return replace(candidate, image=np.empty((0, 0), candidate.image.dtype))
+    return replace(candidate, picture=replace(candidate.picture, image=None))
 
 
 def bridge(follower: RowFollower) -> tuple[list[tuple[float, float]], list[str]]:
@@ -237,19 +273,21 @@ def bridge(follower: RowFollower) -> tuple[list[tuple[float, float]], list[str]]
     The first stretch starts at (0, 0). Gaps are bridged by the row's median velocity, or,
     where no motion could be measured at all, by the step that gives the overlap aimed at.
     """
-    velocity = follower.velocity_px()
+    velocity = follower.velocity_px_s()
     step_px = (1 - follower.options.target) * follower.shape[1]
     origins = [(0.0, 0.0)]
     warnings = []
     for before, after in zip(follower.stretches, follower.stretches[1:], strict=False):
         last, first = before.last, after.first
-        frames = first.source_index - last.source_index
-        x, y = (step_px, 0.0) if velocity is None else (velocity[0] * frames, velocity[1] * frames)
+        elapsed = first.picture.clock - last.picture.clock
+        x, y = step_px, 0.0
+        if velocity is not None:
+            x, y = velocity[0] * elapsed, velocity[1] * elapsed
         origins.append((origins[-1][0] + last.x_px + x, origins[-1][1] + last.y_px + y))
         basis = (
             "no motion could be measured, so the step is a guess"
             if velocity is None
-            else f"placed by the mean velocity ({velocity[0]:.1f} px per recorded frame)"
+            else f"placed by the mean velocity ({velocity[0]:.1f} px/s along the row)"
         )
         warnings.append(
             f"recorded frames {last.source_index} and {first.source_index} share nothing "

@@ -10,24 +10,41 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.frames.options import SelectionOptions
+from cemi_dask.frames.video import Picture
 
 SPACING = 1 / 12  # of a frame: candidates nearer together than this are not kept apart,
 STEP_PARTS = 6  # nor than so many parts of the wanted step, where frames overlap much
 HORIZON = 2.2  # of a frame: a choice is made when the candidates reach so far ahead,
 HORIZON_STEPS = 3.8  # or so many wanted steps, where these are short
+BENT_COST = 1.0  # of a step to a bent frame: less than that of a step outside the bounds
 STANDSTILL = 0.02  # of a frame: a row that moves less than this gives one frame
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recorded frame that might be taken: where it lies (px) and its picture."""
+    """A picture that might be taken: where it lies (px), how it matched, and its shear.
 
-    source_index: int
-    pts: int | None
-    time_s: float
-    image: npt.NDArray[Any]
+    `shear` is against the first picture of its stretch; `bent` means that its lines do not
+    lie on one straight line, because the stage changed its speed meanwhile.
+    """
+
+    picture: Picture
     x_px: float
     y_px: float
+    shear: float = 0.0
+    score: float = 0.0
+    bent: bool = False
+
+    @property
+    def source_index(self) -> int:
+        """Number of the recorded frame."""
+        return self.picture.source_index
+
+    @property
+    def image(self) -> npt.NDArray[Any]:
+        """The picture's pixels (y, x)."""
+        assert self.picture.image is not None  # noqa: S101
+        return self.picture.image
 
 
 def overlap_of(
@@ -115,6 +132,7 @@ class Selector:
         x, y = self._places(self._window)
         overlap = overlap_of(x[:, None] - x, y[:, None] - y, self._shape)
         steps = _step_cost(overlap, self._options)
+        steps = steps + BENT_COST * np.array([c.bent for c in self._window])
         costs = np.zeros(len(x))
         links = [0] * len(x)
         for j in range(1, len(x)):

@@ -8,6 +8,7 @@ frame's number is the rank of its packet's time stamp.
 from __future__ import annotations
 
 import bisect
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -93,7 +94,8 @@ class Picture:
     """One recorded frame: its number in display order, time stamp, seconds, and grey picture.
 
     `image` is None, and `problem` says why, for a frame that is lost or damaged. `upper` tells
-    where its upper lines come from where it was put together from two recorded frames.
+    where its upper lines come from where it was put together from two recorded frames;
+    `clock_s` when its scan ended, which is before the frame was recorded (None: `time_s`).
     """
 
     source_index: int
@@ -102,6 +104,13 @@ class Picture:
     image: Grey | None = None
     problem: str = ""
     upper: Part | None = None
+    clock_s: float | None = None
+
+    @property
+    def clock(self) -> float:
+        """Seconds at which the picture was complete; its number where no time is known."""
+        seconds = self.time_s if self.clock_s is None else self.clock_s
+        return seconds if math.isfinite(seconds) else float(self.source_index)
 
 
 @contextmanager

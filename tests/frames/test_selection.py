@@ -7,6 +7,7 @@ import pytest
 
 from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.frames.selection import Candidate, Selector
+from cemi_dask.frames.video import Picture
 
 
 def taken_overlaps(recorded: int, step_px: float, options: SelectionOptions) -> np.ndarray:
@@ -15,7 +16,7 @@ def taken_overlaps(recorded: int, step_px: float, options: SelectionOptions) -> 
     selector = Selector((608, width), options, taken.append)
     picture = np.zeros((1, 1), np.uint8)
     for k in range(recorded):
-        newest = Candidate(k, k, 0.1 * k, picture, k * step_px, 0.0)
+        newest = Candidate(Picture(k, k, 0.1 * k, picture), k * step_px, 0.0)
         selector.add(newest)
     selector.finish(newest)
     return 1 - np.diff([candidate.x_px for candidate in taken]) / width

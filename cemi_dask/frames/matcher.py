@@ -1,0 +1,179 @@
+"""`Matcher`: where a picture of a row lies against an anchor picture behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cemi_dask.frames.motion import (
+    MIN_SHARE,
+    Look,
+    look_at,
+    measure_motion,
+    reduction,
+)
+from cemi_dask.frames.options import SelectionOptions
+from cemi_dask.frames.selection import Candidate, overlap_of
+from cemi_dask.frames.track import Track, track
+from cemi_dask.frames.video import Picture
+from cemi_dask.resample import shift_rows
+
+NEAR_PX = 2.6  # a match further from the expected place may be a lamella away
+SURE = 0.95  # of the usual score: a lamella away the score is hardly lower than that
+BACK = 0.75  # of the usual score: a match below it is looked for everywhere
+MEMORY = 0.2  # weight of the newest score in the usual one
+LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72) for sign in (1, -1))
+GAIN = 0.1  # in score, by which a sheared match must be better
+FUTILE = 3  # searches for a shear without success after which it is no longer looked for
+
+
+@dataclass
+class Anchor:
+    """A placed picture that others are matched with."""
+
+    candidate: Candidate
+    look: Look
+
+
+class Matcher:
+    """Matches pictures of one stretch; remembers how fast it moves and how well it matches."""
+
+    def __init__(self, shape: tuple[int, int], options: SelectionOptions) -> None:
+        self._shape = shape
+        self._options = options
+        self._factor = reduction(shape)
+        self._velocities: list[tuple[float, float]] = []
+        self._futile = 0
+        self.anchor: Anchor | None = None
+        self._newest: Anchor | None = None
+        self.usual_score = 0.0
+
+    @property
+    def origin(self) -> Candidate:
+        """The picture that the last match counts from."""
+        assert self.anchor is not None  # noqa: S101
+        return self.anchor.candidate
+
+    def start(self, first: Anchor) -> None:
+        """Begin a new stretch at a picture."""
+        self.anchor = self._newest = first
+        self.usual_score = 0.0
+
+    def accept(self, here: Anchor, *, score: float, renew: bool) -> None:
+        """Take note of a placed picture; `renew` makes it the anchor."""
+        assert self._newest is not None  # noqa: S101
+        before = self._newest.candidate
+        elapsed = here.candidate.picture.clock - before.picture.clock
+        if elapsed > 0:
+            x, y = here.candidate.x_px - before.x_px, here.candidate.y_px - before.y_px
+            self._velocities = [*self._velocities[-4:], (x / elapsed, y / elapsed)]
+        if here.candidate.bent:
+            return
+        weight = MEMORY if self.usual_score else 1.0
+        self.usual_score += weight * (score - self.usual_score)
+        self._newest = here
+        if renew:
+            self.anchor = here
+
+    def match(self, picture: Picture, look: Look) -> Track | None:
+        """Place against the anchor, or against the newest picture, which then is the anchor."""
+        assert self.anchor is not None  # noqa: S101
+        found = self._against(self.anchor, picture, look)
+        if found is None and self._newest is not None and self._newest is not self.anchor:
+            self.anchor = self._newest
+            found = self._against(self.anchor, picture, look)
+        return found
+
+    def _against(self, anchor: Anchor, picture: Picture, look: Look) -> Track | None:
+        """Near the expected place first; then everywhere, sheared, and at full size."""
+        expected = self._expected(anchor, picture)
+        lean = self._newest.candidate.shear - anchor.candidate.shear if self._newest else 0.0
+        usual = BACK * self.usual_score
+        if expected is not None and usual:
+            near = track(anchor.look, look, expected, shear=lean)
+            sure = near is not None and near.score >= SURE * self.usual_score
+            if near is not None and sure and distance(near, expected) <= NEAR_PX:
+                return near
+        found = self._anywhere(anchor.look, look, expected, lean)
+        if found is not None and found.score >= usual and not found.bent:
+            self._futile = 0
+            return found
+        if self._futile < FUTILE:
+            leaning = self._leaning(anchor, look, expected)
+            better = leaning is not None and (found is None or leaning.score > found.score + GAIN)
+            self._futile = 0 if better else self._futile + 1
+            found = leaning if better else found
+        return self._at_full_size(anchor, picture, expected) if found is None else found
+
+    def _anywhere(
+        self, reference: Look, look: Look, expected: tuple[float, float] | None, lean: float
+    ) -> Track | None:
+        """Place by phase correlation of the whole pictures, then to hundredths of a pixel.
+
+        Sheared as the newest picture, or not at all, whichever fits. A place that cannot be
+        refined is not worth a score.
+        """
+        motion = measure_motion(
+            reference, look, min_score=self._options.min_score, expected=expected
+        )
+        if motion is None:
+            return None
+        place = motion.dx_px, motion.dy_px
+        tries = [track(reference, look, place, shear=shear) for shear in {lean, 0.0}]
+        fine = [found for found in tries if found is not None]
+        if not fine:
+            return Track(*place, 0.0, 0.0, np.inf)
+        return max(fine, key=lambda found: found.score)
+
+    def _leaning(
+        self, anchor: Anchor, look: Look, expected: tuple[float, float] | None
+    ) -> Track | None:
+        """The best match of the picture sheared by several amounts.
+
+        A stage that starts or stops shears one picture against the next, which spreads the
+        peak of their correlation.
+        """
+        height = look.small.shape[0]
+        lines = np.arange(height) - (height - 1) / 2
+        best: Track | None = None
+        for lean_px in LEANS_PX:
+            lean = lean_px / self._shape[0]
+            sheared = Look(shift_rows(look.small, lean * lines, fill=0.0), look.factor)
+            found = self._anywhere(anchor.look, sheared, expected, 0.0)
+            if found is not None and (best is None or found.score > best.score):
+                best = replace(found, shear=found.shear + lean)
+        return best
+
+    def _at_full_size(
+        self, anchor: Anchor, picture: Picture, expected: tuple[float, float] | None
+    ) -> Track | None:
+        if self._factor == 1:
+            return None
+        if expected is not None and overlap_of(*expected, self._shape) <= MIN_SHARE:
+            return None  # nothing can be shared: the search would be in vain
+        assert picture.image is not None  # noqa: S101
+        reference = look_at(anchor.candidate.image, factor=1)
+        return self._anywhere(reference, look_at(picture.image, factor=1), expected, 0.0)
+
+    def _expected(self, anchor: Anchor, picture: Picture) -> tuple[float, float] | None:
+        """Where constant velocity would have the picture, relative to the anchor."""
+        if not self._velocities or self._newest is None:
+            return None
+        origin, last = anchor.candidate, self._newest.candidate
+        elapsed = picture.clock - last.picture.clock
+        x, y = np.median(np.asarray(self._velocities), axis=0)
+        return (
+            float(last.x_px - origin.x_px + x * elapsed),
+            float(last.y_px - origin.y_px + y * elapsed),
+        )
+
+    def surprise_px(self, picture: Picture, found: Track) -> float:
+        """How far the place found lies from the one expected; infinite without expectation."""
+        expected = None if self.anchor is None else self._expected(self.anchor, picture)
+        return np.inf if expected is None else distance(found, expected)
+
+
+def distance(found: Track, expected: tuple[float, float]) -> float:
+    """The larger of the differences in x and y, px."""
+    return max(abs(found.dx_px - expected[0]), abs(found.dy_px - expected[1]))

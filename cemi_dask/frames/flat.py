@@ -22,6 +22,7 @@ UNKNOWN = 1e6  # variance of what nothing tells
 LEAST_FRAMES = 8  # fewer do not average the specimen out
 LEAST_RATIO = 2.0  # of the shading to its standard error, both rms over the frame
 LEAST_STRENGTH = 0.003  # peak to valley; weaker shading is below one grey level of 255
+ALONG_Y = np.array([i == 0 for i, _ in TERMS])  # terms that depend on y alone
 STEP_PX = 8  # the map is smooth: its extremes need no finer grid
 
 
@@ -88,7 +89,8 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
     differences of the shading alone. Both are weighted by their errors. The slope of the
     specimen's own brightness, told by the frames' levels along the scan, is taken off first as
     far as it is the same in all rows. Terms are then shrunk by their errors (W. James,
-    C. Stein, Proc. 4th Berkeley Symp. 1 (1961) 361), so that a run without shading gets none.
+    C. Stein, Proc. 4th Berkeley Symp. 1 (1961) 361) and kept where they are twice as large as
+    those together, so that a run without shading gets none.
     """
     found = [scan["shading"] for scan in scans if scan["shading"]["frames"]]
     frames = sum(s["frames"] for s in found)
@@ -99,7 +101,7 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
     mean, variance = _pooled(found)
     rows = len({row for one in found for row in one["rows"]})
     # Layers along a row are the same in all of its frames: one row cannot tell them apart.
-    known = np.array([rows > 1 or i > 0 for i, _ in TERMS])
+    known = ~ALONG_Y if rows < 2 else np.ones(len(TERMS), bool)
     mean, variance = _without_specimen_slope(mean, variance, found)
     mean[~known], variance[~known] = 0, UNKNOWN
     precision = np.diag(1 / variance)
@@ -114,23 +116,33 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
     error = np.sqrt(np.diag(covariance))
     ratio = error / np.maximum(np.abs(coefficients), 1e-12)
     shrunk = coefficients * np.maximum(0, 1 - ratio**2)
-    bare = FlatField(shape, frames=frames, pairs=pairs)
-    return _judged(bare, np.where(known, shrunk, 0), np.where(known, error, 0))
+    # Overlaps along a row tell nothing of what depends on y alone: it is judged by itself.
+    for group in (ALONG_Y, ~ALONG_Y):
+        if _rms(shrunk[group & known]) < LEAST_RATIO * _rms(error[group & known]):
+            shrunk[group] = 0
+    shrunk[~known], error[~known] = 0, 0
+    return _judged(FlatField(shape, frames=frames, pairs=pairs), shrunk, error)
+
+
+def _rms(coefficients: F64) -> float:
+    """Rms over the frame of the map with these coefficients; the functions are orthonormal."""
+    return float(np.sqrt((coefficients**2).sum()))
 
 
 def _judged(bare: FlatField, coefficients: F64, error: F64) -> FlatField:
-    """The flat field with these coefficients, applied where it stands out from its error."""
+    """The flat field with these coefficients, applied where any stands out from its error."""
     given = tuple(float(f"{c:.9g}") for c in coefficients)
     relative = np.exp(log_shading(given, bare.shape, step_px=STEP_PX))
-    strength = float(np.ptp(relative) / relative.mean())
-    rms = float(np.sqrt((coefficients**2).sum()))  # the functions are orthonormal
-    noise = float(np.sqrt((error**2).sum()))
-    told = f"shading of {strength:.1%} peak to valley, standard error {noise:.2%} (rms)"
-    applied = rms >= LEAST_RATIO * noise and strength >= LEAST_STRENGTH
-    why = f"{told}, from {bare.frames} frames and {bare.pairs} overlaps"
-    if not error.all():
-        why += "; shading along y alone is not told by one row"
-    note = why if applied else f"not applied: {why}, does not stand out"
+    strength, noise = float(np.ptp(relative) / relative.mean()), _rms(error)
+    source = f"standard error {noise:.2%} (rms), from {bare.frames} frames, {bare.pairs} overlaps"
+    applied = strength >= LEAST_STRENGTH
+    if applied:
+        note = f"shading of {strength:.1%} peak to valley, {source}"
+    else:
+        note = f"not applied: no shading stands out from its {source}"
+    if not coefficients[ALONG_Y].any():
+        told = "does not stand out" if error[ALONG_Y].any() else "cannot be told from one row"
+        note += f"; shading along y alone {told}" if applied else ""
     return replace(
         bare,
         coefficients=given,

@@ -14,7 +14,7 @@ from cemi_dask.frames.images import read_image
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData
 from cemi_dask.report.page import Picture, Section
-from cemi_dask.report.style import INK, LEFT_IN, ORANGE, WIDTH_IN, beside, new_figure
+from cemi_dask.report.style import LEFT_IN, ORANGE, WIDTH_IN, beside, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +94,7 @@ def _flat_field(data: RunFolderData, figures: FigureFolder) -> tuple[str, list[P
 def _frame_axes(size: tuple[int, int]) -> tuple[Figure, Axes]:
     """Axes in px for a frame of `size`, with room for a colour bar."""
     height = min(5.0, WIDE_IN * size[0] / size[1])
-    top, bottom = 0.1, 0.42
+    top, bottom = 0.26, 0.42  # above: the colour bar's unit
     figure = new_figure(height + top + bottom)
     total = height + top + bottom
     place = (LEFT_IN / WIDTH_IN, bottom / total, WIDE_IN / WIDTH_IN, height / total)
@@ -147,7 +147,7 @@ def flat_field_figure(field: FlatField) -> Figure:
     picture = axes.imshow(
         percent, cmap="gray", extent=(0, width, height, 0), aspect="auto", interpolation="bilinear"
     )
-    lines = axes.contour(x, y, percent, levels=LEVELS, colors=INK, linewidths=0.6)
+    lines = axes.contour(x, y, percent, levels=LEVELS, colors=ORANGE, linewidths=0.8)
     axes.clabel(lines, fontsize=6.5, fmt="%.4g")
     bar = figure.colorbar(picture, cax=beside(axes))
     bar.ax.set_title("%", loc="left", fontweight="normal", fontsize=7.5)

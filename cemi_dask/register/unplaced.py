@@ -28,7 +28,7 @@ from cemi_dask.register.thumbnails import (
     thumbnail,
 )
 
-_BLOCK = 64  # frames whose thumbnails one item holds twice: about 80 MB
+_BLOCK = 64  # frames whose thumbnails one item holds twice: about 100 MB
 _LEAST = 5.0  # significance; one pair of unrelated thumbnails in a hundred reaches it
 _PEAKS = 3  # places per pair: lamellae agree at more than one
 _MARGIN = 1.5  # thumbnail pixels that a coarse displacement may be off

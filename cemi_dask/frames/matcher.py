@@ -121,10 +121,11 @@ class Matcher:
             return None
         place = motion.dx_px, motion.dy_px
         tries = [track(reference, look, place, shear=shear) for shear in {lean, 0.0}]
-        fine = [found for found in tries if found is not None]
-        if not fine:
-            return Track(*place, 0.0, 0.0, np.inf)
-        return max(fine, key=lambda found: found.score)
+        return max(
+            (found for found in tries if found is not None),
+            key=lambda found: found.score,
+            default=Track(*place, 0.0, 0.0, np.inf),
+        )
 
     def _leaning(
         self, anchor: Anchor, look: Look, expected: tuple[float, float] | None

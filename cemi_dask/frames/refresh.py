@@ -21,6 +21,7 @@ F32 = npt.NDArray[np.float32]
 COLUMNS = 64  # of a line that are looked at
 STRIPES = 8
 SAME = 0.3  # of a new line's usual difference: less than that is compression, not new
+FEW_LINES = 5
 LEAST_CHANGE = 0.5  # grey levels of an 8-bit picture
 TOLERANCE = 0.03  # of the height, by which a band may miss the end of the one before
 LOCK = 2  # bands that must follow on each other before tearing is believed
@@ -116,16 +117,21 @@ class ScanAssembler:
 
     def _new_lines(self, change: F32, dtype: np.dtype[Any]) -> Band:
         """The band of new lines, from the mean difference of every line."""
-        high = float(np.percentile(change, 95))
-        unit = 1.0 if dtype == np.uint8 else max(self._level, high) / 50.0
-        if high < max(LEAST_CHANGE * unit, SAME * self._level):
-            # Few new lines hide in the upper 5 %: a slow scan moves a line or two per frame.
-            if float(change.max()) < max(4 * LEAST_CHANGE * unit, 0.5 * self._level):
+        # A slow scan renews a few lines per recorded frame.
+        high = float(np.partition(change, -FEW_LINES)[-FEW_LINES])
+        unit = 1.0 if dtype == np.uint8 else self._level / 50.0
+        if high <= LEAST_CHANGE * unit:
+            return Band(self.height)
+        whole = Band(self.height, -1, self.height)
+        if high < SAME * self._level:
+            # The stage rests and the noise is low; or it is only the compression that differs.
+            if self.mode != "scanning":
+                return whole
+            if float(np.percentile(change, 5)) > SAME * high:
                 return Band(self.height)
-            high = float(change.max())
-        elif self.mode == "undecided" or high > SAME * self._level:
-            self._level = high if not self._level else 0.9 * self._level + 0.1 * high
-        return _band(change > SAME * max(high, self._level), self.height)
+            return _band(change > SAME * high, self.height)
+        self._level = high if not self._level else 0.9 * self._level + 0.1 * high
+        return _band(change > SAME * self._level, self.height)
 
     def _follows(self, band: Band) -> bool:
         """True where the band begins at the line at which the one before ended, and moved."""

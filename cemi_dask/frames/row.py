@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import insort
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.frames.selection import Candidate, Selector, overlap_of
 from cemi_dask.frames.shear import Sight
 from cemi_dask.frames.texture import F32, reduced, refusal, sharpness
-from cemi_dask.frames.track import Track
+from cemi_dask.frames.track import Track, track
 from cemi_dask.frames.video import Picture
 
 ANCHOR_OVERLAP = 0.7  # the reference is renewed when the newest frame shares less with it
@@ -65,7 +66,7 @@ class RowFollower:
 
     def __post_init__(self) -> None:
         self._factor = reduction(self.shape)
-        self._selector = Selector(self.shape, self.options, self._take)
+        self._selector = Selector(self.shape, self.options, self._take, self._confirm)
         self._matcher = Matcher(self.shape, self.options)
         self._held: tuple[Picture, F32] | None = None
         self._passed: list[Picture] = []
@@ -124,7 +125,8 @@ class RowFollower:
         if passed and (found is None or self._far(found) or self._surprising(picture, found)):
             # The motion changed while pictures were passed by: they are needed after all.
             self._calm = self._skip = 0
-            for earlier in passed:
+            passed, again = [], passed
+            for earlier in again:
                 self._look(earlier)
             found = self._matcher.match(picture, look) if self._held is None else None
         if found is None:
@@ -133,8 +135,11 @@ class RowFollower:
         if self._held is not None:
             self.refused.append((replace(self._held[0], image=None), "unmatched"))
             self._held = None
-        self._calm = 0 if self._surprising(picture, found) else self._calm + 1
-        self._accept(Anchor(self._placed(picture, found), look), len(passed) + 1)
+        surprised = self._surprising(picture, found)
+        self._calm = 0 if surprised else self._calm + 1
+        if surprised:
+            passed = []
+        self._accept(Anchor(_placed(picture, found, self._matcher.origin), look), passed)
 
     def _far(self, found: Track) -> bool:
         """True where a picture lies so far from the newest one that the choice gets narrow."""
@@ -153,20 +158,8 @@ class RowFollower:
             found.bent or turned > SURPRISE_PX or self._matcher.surprise_px(picture, found) > slack
         )
 
-    def _placed(self, picture: Picture, found: Track) -> Candidate:
-        origin = self._matcher.origin
-        return Candidate(
-            picture,
-            # Where the anchor is sheared, its middle line is not the one the picture meets.
-            origin.x_px + found.dx_px + origin.shear * found.dy_px,
-            origin.y_px + found.dy_px,
-            shear=origin.shear + found.shear,
-            score=found.score,
-            bent=found.bent,
-        )
-
-    def _accept(self, here: Anchor, pictures: int) -> None:
-        """Takes in a placed picture, `pictures` after the one before it."""
+    def _accept(self, here: Anchor, passed: Sequence[Picture] = ()) -> None:
+        """Takes in a placed picture, and those `passed` by before it."""
         usual, score = self._matcher.usual_score, here.candidate.score
         self._settle_suspect(here.candidate if score >= BACK * usual else None)
         before = self.stretches[-1].last
@@ -174,11 +167,13 @@ class RowFollower:
         elapsed = here.candidate.picture.clock - before.picture.clock
         if elapsed > 0:
             self._steps.append((step[0] / elapsed, step[1] / elapsed))
-        speed = (1.0 - float(overlap_of(*step, self.shape))) / pictures
+        speed = (1.0 - float(overlap_of(*step, self.shape))) / (len(passed) + 1)
         if score < DROP * usual:
             self._suspect, self._skip = here, 0
             return
         self._skip = self._pictures_to_pass(speed) if self._calm >= CALM else 0
+        for picture in passed if elapsed > 0 else ():
+            self._selector.add(_between(before, here.candidate, picture))
         self._keep(here)
 
     def _pictures_to_pass(self, speed: float) -> int:
@@ -196,21 +191,35 @@ class RowFollower:
         candidate = here.candidate
         origin = self._matcher.origin
         self.stretches[-1].last = candidate
-        picture = candidate.picture
-        self.sights.append(
-            Sight(
-                picture.clock,
-                picture.source_index,
-                candidate.x_px,
-                candidate.y_px,
-                candidate.shear,
-                len(self.stretches) - 1,
-                candidate.bent,
-            )
-        )
+        self._note(candidate)
         self._selector.add(candidate)
         shared = overlap_of(candidate.x_px - origin.x_px, candidate.y_px - origin.y_px, self.shape)
         self._matcher.accept(here, score=candidate.score, renew=bool(shared < ANCHOR_OVERLAP))
+
+    def _note(self, candidate: Candidate) -> None:
+        picture, number = candidate.picture, len(self.stretches) - 1
+        place = candidate.x_px, candidate.y_px, candidate.shear
+        sight = Sight(picture.clock, picture.source_index, *place, number, candidate.bent)
+        insort(self.sights, sight, key=lambda other: (other.stretch, other.clock))
+
+    def _confirm(self, candidate: Candidate, near: Candidate) -> Candidate | None:
+        """A picture that was passed by, matched with one nearby; None where it shows nothing."""
+        small = reduced(candidate.image, self._factor)
+        reason = refusal(candidate.image, small, self.options)
+        reference = look_at(near.image, factor=self._factor)
+        found = None
+        if not reason:
+            place = candidate.x_px - near.x_px, candidate.y_px - near.y_px
+            look = look_at(small, factor=self._factor, small=small)
+            found = track(reference, look, place, shear=candidate.shear - near.shear)
+        if reason:
+            self.refused.append((replace(candidate.picture, image=None), reason))
+            return None
+        if found is None or found.bent:
+            return replace(candidate, matched=True)  # its neighbours place it well enough
+        placed = _placed(candidate.picture, found, near)
+        self._note(placed)
+        return placed
 
     def _settle_suspect(self, after: Candidate | None) -> None:
         """Keeps a picture that matched badly, unless the one after it is sharper.
@@ -221,11 +230,13 @@ class RowFollower:
         suspect, self._suspect = self._suspect, None
         if suspect is None:
             return
-        picture = suspect.candidate.picture
-        own = sharpness(suspect.candidate.image)
-        if after is not None and own < BLURRED * sharpness(after.image):
-            self.refused.append((replace(picture, image=None), "blurred"))
-            return
+        if after is not None:
+            if sharpness(suspect.candidate.image) < BLURRED * sharpness(after.image):
+                picture = replace(suspect.candidate.picture, image=None)
+                self.refused.append((picture, "blurred"))
+                return
+            # Sharp, but unlike its neighbours: the stage moved while it was scanned.
+            suspect = Anchor(replace(suspect.candidate, bent=True), suspect.look)
         self._keep(suspect)
 
     def _lose(self, picture: Picture, small: F32) -> None:
@@ -236,7 +247,7 @@ class RowFollower:
             look = look_at(small, factor=self._factor, small=small)
             found = self._matcher.match(picture, look)
             if found is not None:
-                self._accept(Anchor(self._placed(picture, found), look), 1)
+                self._accept(Anchor(_placed(picture, found, self._matcher.origin), look))
                 return
         self._held = picture, small
 
@@ -250,9 +261,7 @@ class RowFollower:
         self.stretches.append(Stretch(_bare(here), here))
         self._matcher.start(Anchor(here, look_at(small, factor=self._factor, small=small)))
         self._skip = 0
-        self.sights.append(
-            Sight(picture.clock, picture.source_index, 0.0, 0.0, 0.0, len(self.stretches) - 1)
-        )
+        self._note(here)
         self._selector.add(here)
 
     def _take(self, candidate: Candidate) -> None:
@@ -260,6 +269,34 @@ class RowFollower:
             self.sink(np.ascontiguousarray(candidate.image))
         stretch = len(self.stretches) - 1
         self.taken.append(Taken(_bare(candidate), stretch, sharpness(candidate.image)))
+
+
+def _placed(picture: Picture, found: Track, origin: Candidate) -> Candidate:
+    """A picture at the place `found` against `origin`."""
+    return Candidate(
+        picture,
+        # Where the other is sheared, its middle line is not the one the picture meets.
+        origin.x_px + found.dx_px + origin.shear * found.dy_px,
+        origin.y_px + found.dy_px,
+        shear=origin.shear + found.shear,
+        score=found.score,
+        bent=found.bent,
+    )
+
+
+def _between(before: Candidate, after: Candidate, picture: Picture) -> Candidate:
+    """A picture at the place that even motion gives it between two others."""
+    span = after.picture.clock - before.picture.clock
+    part = (picture.clock - before.picture.clock) / span
+    x, y, shear = (
+        a + part * (b - a)
+        for a, b in (
+            (before.x_px, after.x_px),
+            (before.y_px, after.y_px),
+            (before.shear, after.shear),
+        )
+    )
+    return Candidate(picture, x, y, shear=shear, matched=False)
 
 
 def _bare(candidate: Candidate) -> Candidate:

@@ -25,7 +25,8 @@ class Candidate:
     """A picture that might be taken: where it lies (px), how it matched, and its shear.
 
     `shear` is against the first picture of its stretch; `bent` means that its lines do not
-    lie on one straight line, because the stage changed its speed meanwhile.
+    lie on one straight line, because the stage changed its speed meanwhile. The place of one
+    that is not `matched` is interpolated.
     """
 
     picture: Picture
@@ -34,6 +35,7 @@ class Candidate:
     shear: float = 0.0
     score: float = 0.0
     bent: bool = False
+    matched: bool = True
 
     @property
     def source_index(self) -> int:
@@ -75,10 +77,12 @@ class Selector:
         shape: tuple[int, int],
         options: SelectionOptions,
         take: Callable[[Candidate], None],
+        confirm: Callable[[Candidate, Candidate], Candidate | None] | None = None,
     ) -> None:
         self._shape = shape
         self._options = options
         self._take = take
+        self._confirm = confirm
         self._spacing = spacing(options)
         self._horizon = min(HORIZON, HORIZON_STEPS * (1.0 - options.target))
         self._window: list[Candidate] = []
@@ -103,19 +107,45 @@ class Selector:
             self._window.append(last)
         moved = self._travel([self._window[0], self._window[-1]])[-1] > STANDSTILL
         if len(self._window) > 2 or moved:
-            for position in self._chain(len(self._window) - 1)[1:]:
+            chain = self._chain(len(self._window) - 1)
+            while not all(self._confirmed(position) for position in chain):
+                chain = self._chain(len(self._window) - 1)
+            for position in chain[1:]:
                 self._take(self._window[position])
         self._window = []
 
     def _commit_one(self) -> None:
+        first = self._next()
+        while not self._confirmed(first):
+            first = self._next()
+        self._take(self._window[first])
+        del self._window[:first]
+
+    def _next(self) -> int:
+        """Position of the frame that follows the first one on the cheapest way ahead."""
         travel = self._travel(self._window)
         reach = travel[-1] - (1.0 - self._options.overlap_min)
         ends = np.flatnonzero(travel >= reach)
+        ends = ends[ends > 0]
         costs, _ = self._costs()
-        end = int(ends[np.argmin(costs[ends])])
-        first = self._chain(end)[1]
-        self._take(self._window[first])
-        del self._window[:first]
+        return self._chain(int(ends[np.argmin(costs[ends])]))[1]
+
+    def _confirmed(self, position: int) -> bool:
+        """Whether the candidate is matched, now if need be; one that fails leaves the window."""
+        candidate = self._window[position]
+        if candidate.matched:
+            return True
+        assert self._confirm is not None  # noqa: S101 - who gives unmatched ones gives this
+        near = min(
+            (n for n, other in enumerate(self._window) if other.matched),
+            key=lambda n: abs(n - position),
+        )
+        found = self._confirm(candidate, self._window[near])
+        if found is None:
+            del self._window[position]
+            return False
+        self._window[position] = found
+        return True
 
     def _travel(self, window: list[Candidate]) -> npt.NDArray[np.float64]:
         """Path length in frames from the first candidate to each one."""

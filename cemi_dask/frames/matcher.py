@@ -20,6 +20,7 @@ from cemi_dask.frames.video import Picture
 from cemi_dask.resample import shift_rows
 
 NEAR_PX = 2.6  # a match further from the expected place may be a lamella away
+REACH_PX = 5.0  # by which even motion may miss a picture
 SURE = 0.95  # of the usual score: a lamella away the score is hardly lower than that
 BACK = 0.75  # of the usual score: a match below it is looked for everywhere
 MEMORY = 0.2  # weight of the newest score in the usual one
@@ -126,6 +127,19 @@ class Matcher:
             key=lambda found: found.score,
             default=Track(*place, 0.0, 0.0, np.inf),
         )
+
+    def near(
+        self, reference: Look, look: Look, place: tuple[float, float], lean: float
+    ) -> Track | None:
+        """Place of a picture against any other, where it lies near the place given; or None."""
+        found = track(reference, look, place, shear=lean)
+        if found is None or found.score < SURE * self.usual_score:
+            other = self._anywhere(reference, look, place, lean)
+            if found is None or (other is not None and other.score > found.score):
+                found = other
+        if found is None or found.bent or found.score < BACK * self.usual_score:
+            return None
+        return found if distance(found, place) <= REACH_PX else None
 
     def _leaning(
         self, anchor: Anchor, look: Look, expected: tuple[float, float] | None

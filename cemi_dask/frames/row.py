@@ -16,7 +16,7 @@ from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.frames.selection import Candidate, Selector, overlap_of
 from cemi_dask.frames.shear import Sight
 from cemi_dask.frames.texture import F32, reduced, refusal, sharpness
-from cemi_dask.frames.track import Track, track
+from cemi_dask.frames.track import Track
 from cemi_dask.frames.video import Picture
 
 ANCHOR_OVERLAP = 0.7  # the reference is renewed when the newest frame shares less with it
@@ -211,13 +211,15 @@ class RowFollower:
         if not reason:
             place = candidate.x_px - near.x_px, candidate.y_px - near.y_px
             look = look_at(small, factor=self._factor, small=small)
-            found = track(reference, look, place, shear=candidate.shear - near.shear)
+            lean = candidate.shear - near.shear
+            found = self._matcher.near(reference, look, place, lean)
         if reason:
             self.refused.append((replace(candidate.picture, image=None), reason))
             return None
-        if found is None or found.bent:
-            return replace(candidate, matched=True)  # its neighbours place it well enough
-        placed = _placed(candidate.picture, found, near)
+        if found is None:
+            placed = replace(candidate, matched=True)  # its neighbours place it well enough
+        else:
+            placed = _placed(candidate.picture, found, near)
         self._note(placed)
         return placed
 

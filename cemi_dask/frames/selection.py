@@ -16,7 +16,7 @@ SPACING = 1 / 12  # of a frame: candidates nearer together than this are not kep
 STEP_PARTS = 6  # nor than so many parts of the wanted step, where frames overlap much
 HORIZON = 2.2  # of a frame: a choice is made when the candidates reach so far ahead,
 HORIZON_STEPS = 3.8  # or so many wanted steps, where these are short
-BENT_COST = 1.0  # of a step to a bent frame: less than that of a step outside the bounds
+BENT_COST = 6.0  # more than a little too much overlap, less than too little
 STANDSTILL = 0.02  # of a frame: a row that moves less than this gives one frame
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
 from cemi_dask.errors import InputError
 from cemi_dask.frames.align import Alignment, align, prepare_fixed
@@ -26,25 +25,6 @@ MAX_ERROR_PX = 0.2  # standard error of a displacement: more would blur 5 px lam
 MAX_GAIN = 2.0
 BORDER_SHARE = 0.25  # of the noise: more error than that at a picture's border is not let in
 GREY_CELL_PX = 64  # parts whose mean grey levels are compared
-
-
-class AverageOptions(BaseModel):
-    """Whether recorded pictures between the frames taken are averaged onto them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    average: Literal["none", "motion"] = Field(
-        default="none",
-        description="motion: other recorded pictures of the same place are aligned with each "
-        "frame taken and averaged into it (videos)",
-    )
-    average_looks: int = Field(
-        default=8,
-        ge=1,
-        le=64,
-        description="other recorded pictures averaged into a frame at most; the noise falls "
-        "with the square root of their number, the time grows with it",
-    )
 
 
 @dataclass(frozen=True)

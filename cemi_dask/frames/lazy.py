@@ -15,6 +15,8 @@ from dask.task_spec import Task, TaskRef
 
 from cemi_dask.compute import Compute, compute_items, named_task
 from cemi_dask.errors import InputError
+from cemi_dask.frames.average import LookPlace, average_looks
+from cemi_dask.frames.averaging import Address, averaged_places
 from cemi_dask.frames.flat import FlatField, fit_flat_field, flattened
 from cemi_dask.frames.options import InputOptions, SelectionOptions
 from cemi_dask.frames.prepare import prepare
@@ -38,7 +40,8 @@ def open_frames(
 
     Every source is scanned once (items ``read-frames/KEY``): motion tracked, frames chosen,
     nothing copied. The pixels (n, y, x) are decoded again, one frame per block, when they are
-    computed; a video block decodes from the key frame before it. The shading that all frames
+    computed; a video block decodes from the key frame before it, and the looks averaged into
+    its frame likewise. The shading that all frames
     share is divided out then (`flatten`), unless `selection.flat_field` is "none". Raises what
     `find_sources`, `prepare` and `scan_source` raise. `pixel_um` counts before what the options
     or the files' metadata say.
@@ -101,7 +104,7 @@ def _paths(paths: Paths) -> tuple[str, ...]:
 def lazy_frames(sources: Sequence[Source], scans: Sequence[dict[str, Any]]) -> da.Array:
     """The taken frames of scanned sources as a dask array (n, y, x), one frame per block."""
     calls = [
-        (source, record["file"], _address(record))
+        (source, record["file"], _address(record), averaged_places(record))
         for source, scan in zip(sources, scans, strict=True)
         for record in scan["records"]
         if record["taken"]
@@ -117,9 +120,8 @@ def lazy_frames(sources: Sequence[Source], scans: Sequence[dict[str, Any]]) -> d
     return da.Array(graph, name, chunks, dtype=dtype)
 
 
-def _address(record: dict[str, Any]) -> tuple[tuple[int, int | None, int | None, int], ...]:
-    """(number, time stamp, key frame's time stamp, first line) of the recorded frames a taken
-    frame is put together from, topmost first."""
+def _address(record: dict[str, Any]) -> Address:
+    """Where the lines of a taken frame are found again, from its record."""
     own = (record["source_index"], record["pts"], record["key_pts"])
     upper = record.get("upper")
     if upper is None:
@@ -129,16 +131,31 @@ def _address(record: dict[str, Any]) -> tuple[tuple[int, int | None, int | None,
 
 
 def read_frame(
-    source: Source, file: str, address: tuple[tuple[int, int | None, int | None, int], ...]
+    source: Source,
+    file: str,
+    address: Address,
+    looks: Sequence[tuple[Address, LookPlace]] = (),
 ) -> npt.NDArray[Any]:
-    """One taken frame as a block (1, y, x), cropped and grey, read from its file."""
+    """One taken frame as a block (1, y, x), cropped and grey, read from its file.
+
+    `looks` are read as well and averaged into it.
+    """
     if source.kind == "tiles":
         assert source.shape is not None  # noqa: S101
         return read_tile(file, source, size=source.shape, dtype=source.dtype)[None]
+    taken = _read_picture(source, file, address)
+    if not looks:
+        return taken[None]
+    others = (_read_picture(source, file, other) for other, _ in looks)
+    return average_looks(taken, others, places=[place for _, place in looks]).image[None]
+
+
+def _read_picture(source: Source, file: str, address: Address) -> npt.NDArray[Any]:
+    """A complete picture (y, x), put together from the recorded frames of its address."""
     parts = []
     for n, (number, pts, key_pts, first) in enumerate(address):
         image = read_video_frame(file, source_index=number, pts=pts, key_pts=key_pts)
         kept = image[source.crop.kept((image.shape[0], image.shape[1]))]
         end = address[n + 1][3] if n + 1 < len(address) else len(kept)
         parts.append(kept[first:end])
-    return np.concatenate(parts)[None]
+    return np.concatenate(parts)

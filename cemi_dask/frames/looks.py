@@ -37,10 +37,11 @@ def choose_looks(
     """For each number in `taken`, the recorded pictures that lower its noise most.
 
     `positions` (n, 2): corner (x, y) px of each recorded picture by its number, NaN where it
-    must not be used; `shear` (n,) px/px; `stretch` (n,) parts of the row whose positions
-    belong together (all by default). Picture after picture is added, each time the one that
-    lowers the mean of 1 / (number of looks) over the frame most: near ones, evenly on both
-    sides, in any direction of motion. Ties go to the one recorded nearest in time. At most
+    must not be used; `shear` (n,) px/px, of positions as in `Layout`; `stretch` (n,) parts of
+    the row whose positions belong together (all by default). Picture after picture is added,
+    each time the one that lowers the mean of 1 / (number of looks) over the frame most: near
+    ones, evenly on both sides, in any direction of motion. Ties go to the one recorded nearest
+    in time. At most
     `looks` pictures within `REACH` recorded ones are chosen. Raises InputError for a taken
     frame without a position.
     """
@@ -61,6 +62,8 @@ def choose_looks(
         moves = places[near] - places[number]
         chosen = near[_best_cover(moves, shape, looks)]
         against = np.column_stack([places - places[number], lean - lean[number]])
+        # Shown by the frame: the further down, the further its own shear has moved it.
+        against[:, 0] -= lean[number] * against[:, 1]
         found = (LookPlace(int(k), *against[k].tolist()) for k in np.sort(chosen))
         plans.append(TakenPlan(int(number), tuple(found)))
     return plans

@@ -195,6 +195,18 @@ class SelectionOptions(BaseModel):
         description="auto: the shading that all frames share is estimated from them and divided "
         "out where it stands out from its error; none: frames stay as recorded",
     )
+    average: Literal["none", "motion"] = Field(
+        default="none",
+        description="motion: other recorded pictures of the same place are aligned with each "
+        "frame taken and averaged into it, for less noise (videos; each is read twice)",
+    )
+    average_looks: int = Field(
+        default=8,
+        ge=1,
+        le=64,
+        description="with average: other recorded pictures averaged into a frame at most; the "
+        "noise falls with the square root of their number, the time grows with it",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

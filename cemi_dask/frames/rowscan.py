@@ -1,10 +1,11 @@
-"""One pass over a row's video: complete scans, their motion and shear, which ones are taken."""
+"""A row's video: complete scans, their motion and shear, which ones are taken and averaged."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.errors import InputError, NoOverlapError
+from cemi_dask.frames.averaging import FrameLooks, SeenPictures, average_row, told_looks
 from cemi_dask.frames.options import ScanTiming, SelectionOptions
 from cemi_dask.frames.refresh import Refresh, ScanAssembler
 from cemi_dask.frames.row import RowFollower, Taken, bridge
@@ -32,23 +34,24 @@ def scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) -
 
     Besides its keys: ``scan`` (how the screen was scanned: period_s, lines_per_s, scans, and
     line_s, the time from line to line, with ``line_from`` in words; None where unknown) and
-    ``motion`` (clock_s, source_index, x_px, y_px of matched pictures).
+    ``motion`` (clock_s, source_index, x_px, y_px of matched pictures). With
+    ``frames.average: motion`` the file is read a second time, and records have noise_before,
+    noise_after and averaged as well, see `average_row`.
     """
     path = source.files[0]
     size, dtype = (source.shape, source.dtype) if source.shape else video_header(path)
     assert size is not None  # noqa: S101
     index = index_video(path)
+    averages = selection.average == "motion"
     shading = ShadingSink(sink)
-    follower = RowFollower(source.crop.shape(size), selection, shading)
-    assembler = ScanAssembler(follower.shape[0])
-    recorded = 0
-    for picture in decode_video(path, index):
-        recorded += 1
-        for complete in assembler.see(_cropped(picture, source, size)):
-            follower.see(complete)
-    for complete in assembler.finish():
+    follower = RowFollower(source.crop.shape(size), selection, None if averages else shading)
+    first, seen = _Pass(source, index, size), SeenPictures(index)
+    for complete in first.complete():
+        if averages:
+            seen.add(complete)
         follower.see(complete)
     follower.finish()
+    assembler, recorded = first.assembler, first.recorded
     follower.refused += [(picture, "duplicate") for picture in assembler.duplicates]
     _refuse_nothing(path, follower, recorded)
     origins, gaps = bridge(follower)
@@ -58,9 +61,16 @@ def scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) -
         _taken_record(source, index, taken, _place(taken, origins, leaning), shears)
         for taken in follower.taken
     ]
+    looks: list[FrameLooks] = []
+    if averages:
+        plan = seen.plan(follower, looks=selection.average_looks)
+        looks = average_row(_Pass(source, index, size).complete(), seen, plan, shading)
+        records.sort(key=lambda r: r["source_index"])
+        records = [{**r, **found.fields} for r, found in zip(records, looks, strict=True)]
+    told, shortfall = told_looks(looks) if averages else ([], [])
     by_taking = list(records)
     refused = Counter(reason for _, reason in follower.refused)
-    warnings = [*index.problems, *gaps, *_overlap_warnings(records, follower)]
+    warnings = [*index.problems, *gaps, *_overlap_warnings(records, follower), *shortfall]
     if recorded > 1 and len(follower.taken) == 1:
         warnings.append(f"the picture does not move in {recorded} recorded frames: one was taken")
     records += [_refused_record(source, index, p, reason) for p, reason in follower.refused]
@@ -80,8 +90,33 @@ def scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) -
         "motion": _motion(follower, origins),
         "shading": shading.summary(by_taking),
         "warnings": [f"{Path(path).name}: {warning}" for warning in warnings],
-        "notes": [*source.notes, *_notes(path, assembler, timing, shears)],
+        "notes": [
+            *source.notes,
+            *_notes(path, assembler, timing, shears),
+            *(f"{Path(path).name}: {note}" for note in told),
+        ],
     }
+
+
+@dataclass
+class _Pass:
+    """One pass over a row's recorded frames, which counts them."""
+
+    source: Source
+    index: VideoIndex
+    size: tuple[int, int]
+    recorded: int = 0
+    assembler: ScanAssembler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.assembler = ScanAssembler(self.source.crop.shape(self.size)[0])
+
+    def complete(self) -> Iterator[Picture]:
+        """The complete pictures in order, cropped and grey; lost ones without an image."""
+        for picture in decode_video(self.source.files[0], self.index):
+            self.recorded += 1
+            yield from self.assembler.see(_cropped(picture, self.source, self.size))
+        yield from self.assembler.finish()
 
 
 def _cropped(picture: Picture, source: Source, size: tuple[int, int]) -> Picture:
@@ -235,6 +270,7 @@ def _taken_record(
         "y_nominal_px": place[1],
         "shear": shears.get(picture.source_index, 0.0),
         "sharpness": taken.sharpness,
+        "looks": 1,
         "taken": True,
         "used": True,
         "reason": "",

@@ -19,17 +19,20 @@ from cemi_dask.frames.shading import ShadingSink
 from cemi_dask.frames.sources import Place, Source
 from cemi_dask.frames.texture import reduced, refusal, sharpness
 
+TILES_STAY = "frames.average does nothing for tiles, of which each place has but one picture"
+
 
 def scan_source(
     source: Source, selection: SelectionOptions | None = None, *, sink: Sink | None = None
 ) -> dict[str, Any]:
-    """What one source holds, from one sequential pass in constant memory, as plain JSON.
+    """What one source holds, from sequential passes in constant memory, as plain JSON.
 
     Keys: ``records`` (one per frame taken and one per frame refused: file, source_index,
-    pts, key_pts, time_s, row, col, x_nominal_px, y_nominal_px, sharpness, taken, used, reason;
-    None where unknown), ``shape`` (cropped, px), ``dtype``, ``crop``, ``recorded`` (frames
-    in the source), ``velocity_px_s`` (median motion x, y of a video), ``shading`` (see
-    `shading_summary`), ``warnings`` and ``notes``; for videos more, see `scan_video`.
+    pts, key_pts, time_s, row, col, x_nominal_px, y_nominal_px, sharpness, looks (pictures
+    averaged into it), taken, used, reason; None where unknown), ``shape`` (cropped, px),
+    ``dtype``, ``crop``, ``recorded`` (frames in the source), ``velocity_px_s`` (median motion
+    x, y of a video), ``shading`` (see `shading_summary`), ``warnings`` and ``notes``; for
+    videos more, see `scan_video`.
     `sink` gets the pixels (y, x) of the taken records, cropped and grey, in their order.
     Raises UnreadableError for a file that cannot be read at all, InputError for a video
     without one usable frame and for a picture that does not fit the others.
@@ -66,7 +69,7 @@ def _scan_tiles(source: Source, selection: SelectionOptions, sink: Sink | None) 
             + ", ".join(Path(r["file"]).name for r in records if r["reason"] == reason)
             for reason, n in sorted(refused.items())
         ],
-        "notes": list(source.notes),
+        "notes": [*source.notes, *([TILES_STAY] if selection.average != "none" else [])],
     }
 
 
@@ -109,6 +112,7 @@ def _tile_record(path: str, place: Place, sharp: float, reason: str) -> dict[str
         "x_nominal_px": _finite(place.x_px),
         "y_nominal_px": _finite(place.y_px),
         "sharpness": sharp,
+        "looks": 1,
         "taken": True,
         "used": not reason,
         "reason": reason,

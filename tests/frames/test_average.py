@@ -12,8 +12,9 @@ import pytest
 
 from cemi_dask.errors import InputError
 from cemi_dask.frames.align import align, prepare_fixed
-from cemi_dask.frames.average import Averaged, AverageOptions, LookPlace, average_looks
+from cemi_dask.frames.average import Averaged, LookPlace, average_looks
 from cemi_dask.frames.looks import TakenPlan, average_pass, choose_looks
+from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.resample import shift_rows
 from cemi_dask.simulate import Specimen
 
@@ -367,5 +368,5 @@ def test_a_lost_look_is_named_and_a_lost_frame_is_an_error() -> None:
 
 
 def test_averaging_is_off_unless_asked_for() -> None:
-    assert AverageOptions().average == "none"
-    assert AverageOptions(average="motion").average_looks == 8
+    assert SelectionOptions().average == "none"
+    assert SelectionOptions(average="motion").average_looks == 8

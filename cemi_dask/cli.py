@@ -145,6 +145,25 @@ def simulate(
 
 
 @app.command()
+def inspect(
+    inputs: Annotated[
+        list[str], typer.Argument(help="videos, tiles, folders or globs", metavar="FILE...")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="PNG to write")] = Path("inspect.png"),
+    crop: Annotated[str, typer.Option(help="auto, none, or px: top,bottom,left,right")] = "auto",
+    pixel_size: PixelSize = None,
+    overlap: Annotated[str, typer.Option(help="overlap of frames: min,max")] = "0.3,0.6",
+    as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+    cluster: ClusterName = None,
+) -> None:
+    """Say what is understood of videos or tiles, and draw it, before a long run."""
+    from cemi_dask.pipeline.inspect_command import inspect_command
+
+    options = {"paths": inputs, "crop": _crop(crop), "pixel_um": pixel_size}
+    inspect_command(options, overlap, out, as_json=as_json, cluster=cluster)
+
+
+@app.command()
 def stitch(
     inputs: Annotated[list[str], typer.Argument(help="videos, tiles, folders or globs")],
     out: Annotated[Path, typer.Option("--out", help="run folder")],

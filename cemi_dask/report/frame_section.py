@@ -27,7 +27,7 @@ STEP_PX = 8  # the flat field is smooth
 
 
 def frame_section(data: RunFolderData, figures: FigureFolder) -> list[Section]:
-    """One section on the recorded frames: the crop on a sample, and the flat field.
+    """One section on the recorded frames: the crop on a sample, averaging, and the flat field.
 
     None for a run that read no files.
     """
@@ -47,7 +47,7 @@ def frame_section(data: RunFolderData, figures: FigureFolder) -> list[Section]:
             figures.plot("frames", figure, alt, caption if any(crop_sides(crop)) else "")
         )
     field_text, field_picture = _flat_field(data, figures)
-    text.append(field_text)
+    text += [*_averaging_text(data.run.get("averaging")), field_text]
     pictures += field_picture
     return [Section("frames", "Frames", text=tuple(text), pictures=tuple(pictures))]
 
@@ -73,6 +73,17 @@ def _crop_text(crop: Crop) -> str:
 
 def _sentence(note: str) -> str:
     return f"{note[:1].upper()}{note[1:].rstrip('.')}."
+
+
+def _averaging_text(known: Any) -> list[str]:
+    if not isinstance(known, dict):
+        return []
+    return [
+        f"Averaged: {known['averaged']} of {known['frames']} frames hold {known['looks']:g} "
+        f"recorded pictures each (median). Their noise fell from {known['noise_before']:.3g} to "
+        f"{known['noise_after']:.3g} grey levels, by a factor of "
+        f"{known['noise_before'] / known['noise_after']:.2g}."
+    ]
 
 
 def _flat_field(data: RunFolderData, figures: FigureFolder) -> tuple[str, list[Picture]]:
@@ -106,9 +117,15 @@ def _frame_axes(size: tuple[int, int]) -> tuple[Figure, Axes]:
 
 def crop_figure(sample: npt.NDArray[Any], size: tuple[int, int], crop: Crop) -> Figure:
     """A recorded picture of `size` px (`sample` at any size) with the strips that are cut off."""
+    figure, axes = _frame_axes(size)
+    draw_crop(axes, sample, size, crop)
+    return figure
+
+
+def draw_crop(axes: Axes, sample: npt.NDArray[Any], size: tuple[int, int], crop: Crop) -> None:
+    """Draw a recorded picture of `size` px into `axes`, what `crop` cuts off in orange."""
     from matplotlib.patches import Rectangle
 
-    figure, axes = _frame_axes(size)
     height, width = size
     low, high = (float(v) for v in np.percentile(sample, (0.5, 99.5)))
     axes.imshow(
@@ -134,7 +151,6 @@ def crop_figure(sample: npt.NDArray[Any], size: tuple[int, int], crop: Crop) -> 
         axes.add_patch(
             Rectangle((crop.left, crop.top), wide, tall, fill=False, edgecolor=ORANGE, lw=1.2)
         )
-    return figure
 
 
 def flat_field_figure(field: FlatField) -> Figure:

@@ -6,6 +6,11 @@ corner, in the part that all of them show: noise sigma before and after, its fac
 result itself states for the whole frame, the share of the lamellae's modulation that is left
 (as in denoising.py), the mean error in grey levels of the 8-bit range, CPU seconds for a frame.
 
+The second table is of simulated videos, read by `scan_source` with and without
+`frames.average: motion`: the stage passes every place in `--looks` pictures, plain or as a torn
+screen shows them. Figures are medians over the frames taken, of which all pixels count; rms is
+of the tracked positions against the truth.
+
     python benchmarks/averaging.py --noise 25 --looks 6 --places 2
 """
 
@@ -13,18 +18,25 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from measure import cpu_seconds, peak_mib, show
 
+from cemi_dask.frames import InputOptions, SelectionOptions, find_sources, prepare, scan_source
 from cemi_dask.frames.average import LookPlace, average_looks
 from cemi_dask.resample import shift_rows
-from cemi_dask.simulate import Microscope, Specimen
+from cemi_dask.simulate import Microscope, Recording, SimulateOptions, Specimen, simulate_videos
+from cemi_dask.simulate.scans import render_scan
+from cemi_dask.simulate.stage import video_path
 
 Frame = npt.NDArray[Any]
 
@@ -52,6 +64,8 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=2, help="frames averaged per case")
     parser.add_argument("--repeat", type=int, default=1, help="timed calls per frame")
     parser.add_argument("--size", default="1024x690", help="WIDTHxHEIGHT, px")
+    parser.add_argument("--frames", type=int, default=8, help="per video, at half a width's pitch")
+    parser.add_argument("--seed", type=int, default=3, help="of the videos")
     given = parser.parse_args()
     cv2.setNumThreads(1)
     width, height = (int(part) for part in given.size.split("x"))
@@ -65,6 +79,16 @@ def main() -> None:
     show(
         ["case", "looks", "sigma", "after", "factor", "stated", "modulation", "bias", "CPU s"], rows
     )
+    print()
+    made = [
+        [name, *video_figures(name, scan_frames, given, (height, width))]
+        for name, scan_frames in VIDEOS.items()
+    ]
+    show(
+        ["video", "frames", "looks", "sigma", "after", "factor", "least", "stated", "modulation",
+         "bias", "CPU s", "more CPU s", "rms px", "rms px after"],
+        made,
+    )  # fmt: skip
     print(f"{given.size} px, sigma {given.noise:g}, peak memory {peak_mib():.0f} MiB")
 
 
@@ -149,6 +173,107 @@ def quality(picture: Frame, s: Scene) -> tuple[float, float, float]:
     return float(error.std()), kept, float(error.mean())
 
 
+# ---------------------------------------------------------------- videos
+
+
+def video_figures(
+    name: str, scan_frames: float | None, given: argparse.Namespace, shape: tuple[int, int]
+) -> list[Any]:
+    """One row of the table of videos."""
+    pitch = shape[1] / 2
+    options = SimulateOptions(
+        rows=1,
+        frames_per_row=given.frames,
+        looks=max(1, round(given.looks / 2 * (scan_frames or 1))),
+        pitch_x_px=pitch,
+        frame_shape=shape,
+        noise_sigma=given.noise,
+        codec=name.split()[-1],
+        seed=given.seed,
+        recording=Recording(scan_frames=scan_frames),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        made = simulate_videos(Path(folder), options)
+        plain, averaged = (read_row(str(made.files[0]), average) for average in ("none", "motion"))
+        truth = made.table("truth").set_index("source_index")
+    rows = []
+    for record, before, after in zip(averaged.records, plain.frames, averaged.frames, strict=True):
+        scene = true_scene(made.options, record["source_index"], truth)
+        sigma = quality(before, scene)[0]
+        left, modulation, bias = quality(after, scene)
+        stated = record["noise_before"] / record["noise_after"] if record["looks"] > 1 else 1.0
+        rows.append([record["looks"], sigma, left, sigma / left, stated, modulation, bias])
+    columns = list(zip(*rows, strict=True))
+    medians = [statistics.median(column) for column in columns]
+    return [
+        len(rows),
+        *medians[:4],
+        min(columns[3]),
+        *medians[4:],
+        averaged.seconds,
+        averaged.seconds - plain.seconds,
+        plain.rms_px(truth),
+        averaged.rms_px(truth),
+    ]
+
+
+@dataclass
+class Row:
+    """What `scan_source` gave: pixels and records of the frames taken, CPU seconds per frame."""
+
+    frames: list[Frame]
+    records: list[dict[str, Any]]
+    seconds: float
+
+    def rms_px(self, truth: pd.DataFrame) -> float:
+        """Distance of the tracked positions from the truth, one translation removed."""
+        found = np.array([[r["x_nominal_px"], r["y_nominal_px"]] for r in self.records])
+        at = truth.loc[[r["source_index"] for r in self.records], ["x_px", "y_px"]]
+        off = found - at.to_numpy()
+        return float(np.sqrt(((off - off.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+
+def read_row(path: str, average: str) -> Row:
+    """A row's video read with or without averaging."""
+    options = InputOptions(paths=(path,), pixel_um=0.2)
+    source = prepare(find_sources(options), options)[0]
+    frames: list[Frame] = []
+    selection = SelectionOptions.model_validate({"average": average})
+    before = time.process_time()
+    found = scan_source(source, selection, sink=frames.append)
+    seconds = time.process_time() - before
+    records = [r for r in found["records"] if r["taken"]]
+    return Row(frames, records, seconds / len(records))
+
+
+def true_scene(options: SimulateOptions, number: int, truth: pd.DataFrame) -> Scene:
+    """The noise-free picture of a recorded frame (of the scan it completes), and its lamellae."""
+    path, shape = video_path(options.plan, options.microscope, 0), options.frame_shape
+    psf = options.microscope.psf_sigma_px
+    y, x = (float(truth.loc[number, key]) for key in ("y_px", "x_px"))
+    gain, lean = float(truth.loc[number, "gain"]), np.zeros(shape[0])
+    if path.scans is None:
+        clean = options.specimen.image(y, x, shape, psf_sigma_px=psf)
+    else:
+        scan = int(truth.loc[number, "scan"])
+        lines = path.scans.lines_x(scan)
+        y, x = path.scans.corner(scan)
+        clean = render_scan(options.specimen, (y, x), lines, shape[1], psf_sigma_px=psf)
+        gain, lean = float(path.scans.gain[scan + 1]), lines - x
+    clean = clean * (gain * options.microscope.shading(shape))
+    pad = int(np.ceil(np.abs(lean).max()))
+    wide = options.specimen.truth_at(y, x - pad, (shape[0], shape[1] + 2 * pad))["lamellar"]
+    starts = pad + np.rint(lean).astype(int)
+    lamellar = np.stack(
+        [row[start : start + shape[1]] for row, start in zip(wide, starts, strict=True)]
+    )
+    whole = slice(0, shape[0]), slice(0, shape[1])
+    return Scene(clean, [], [], clean, lamellar, whole)
+
+
+# ---------------------------------------------------------------- what is done to scenes
+
+
 def as_mjpeg(s: Scene) -> Scene:
     """Every picture through JPEG at the quality of good MJPG recordings."""
     s.taken, s.looks = _jpeg(s.taken), [_jpeg(look) for look in s.looks]
@@ -213,6 +338,7 @@ CASES: dict[str, Callable[[Scene], Scene]] = {
     "one damaged": with_bad(_damaged),
     "sheared looks": lambda s: s,
 }
+VIDEOS = {"plain ffv1": None, "plain mjpeg": None, "torn ffv1": 2.37, "torn mjpeg": 2.37}
 CHANGES = {"brightness drift": {"drift": 0.03}, "sheared looks": {"shear": 0.02}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,9 +20,11 @@ from cemi_dask.frames.track import Track, track
 from cemi_dask.frames.video import Picture
 from cemi_dask.resample import shift_rows
 
-NEAR_PX = 2.6  # a match further from the expected place may be a lamella away
+CHANGED = 0.2  # of the speed: more is a stage that starts or stops
+NEAR_PX = 4.0  # a match further from the expected place may be a lamella away
 REACH_PX = 5.0  # by which even motion may miss a picture
-SURE = 0.95  # of the usual score: a lamella away the score is hardly lower than that
+SURE = 0.97  # of the usual score: a lamella away the score is hardly lower than that
+ALIKE = 0.85  # of it, at a place where hardly anything but the right one lies
 BACK = 0.75  # of the usual score: a match below it is looked for everywhere
 MEMORY = 0.2  # weight of the newest score in the usual one
 LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72) for sign in (1, -1))
@@ -68,7 +71,7 @@ class Matcher:
         elapsed = here.candidate.picture.clock - before.picture.clock
         if elapsed > 0:
             x, y = here.candidate.x_px - before.x_px, here.candidate.y_px - before.y_px
-            self._velocities = [*self._velocities[-4:], (x / elapsed, y / elapsed)]
+            self._velocities = [*self._velocities[-1:], (x / elapsed, y / elapsed)]
         if here.candidate.bent:
             return
         weight = MEMORY if self.usual_score else 1.0
@@ -77,28 +80,34 @@ class Matcher:
         if renew:
             self.anchor = here
 
-    def match(self, picture: Picture, look: Look) -> Track | None:
-        """Place against the anchor, or against the newest picture, which then is the anchor."""
+    def match(self, picture: Picture, look: Look, *, thorough: bool = True) -> Track | None:
+        """Place against the anchor, or against the newest picture, which then is the anchor.
+
+        Not `thorough`: without the costly searches for a shear and at full size.
+        """
         assert self.anchor is not None  # noqa: S101
-        found = self._against(self.anchor, picture, look)
+        found = self._against(self.anchor, picture, look, thorough)
         if found is None and self._newest is not None and self._newest is not self.anchor:
             self.anchor = self._newest
-            found = self._against(self.anchor, picture, look)
+            found = self._against(self.anchor, picture, look, thorough)
         return found
 
-    def _against(self, anchor: Anchor, picture: Picture, look: Look) -> Track | None:
+    def _against(
+        self, anchor: Anchor, picture: Picture, look: Look, thorough: bool
+    ) -> Track | None:
         """Near the expected place first; then everywhere, sheared, and at full size."""
         expected = self._expected(anchor, picture)
         lean = self._newest.candidate.shear - anchor.candidate.shear if self._newest else 0.0
         usual = BACK * self.usual_score
         if expected is not None and usual:
             near = track(anchor.look, look, expected, shear=lean)
-            sure = near is not None and near.score >= SURE * self.usual_score
-            if near is not None and sure and distance(near, expected) <= NEAR_PX:
+            if near is not None and self._sure(near, expected):
                 return near
         found = self._anywhere(anchor.look, look, expected, lean)
         if found is not None and found.score >= usual and not found.bent:
             self._futile = 0
+            return found
+        if not thorough:
             return found
         if self._futile < FUTILE:
             leaning = self._leaning(anchor, look, expected)
@@ -106,6 +115,13 @@ class Matcher:
             self._futile = 0 if better else self._futile + 1
             found = leaning if better else found
         return self._at_full_size(anchor, picture, expected) if found is None else found
+
+    def _sure(self, near: Track, expected: tuple[float, float]) -> bool:
+        """Whether a match near the expected place is not one a lamella away."""
+        away = distance(near, expected)
+        return (away <= NEAR_PX and near.score >= SURE * self.usual_score) or (
+            away <= NEAR_PX / 3 and near.score >= ALIKE * self.usual_score
+        )
 
     def _anywhere(
         self, reference: Look, look: Look, expected: tuple[float, float] | None, lean: float
@@ -177,7 +193,7 @@ class Matcher:
             return None
         origin, last = anchor.candidate, self._newest.candidate
         elapsed = picture.clock - last.picture.clock
-        x, y = np.median(np.asarray(self._velocities), axis=0)
+        x, y = _velocity(self._velocities)
         return (
             float(last.x_px - origin.x_px + x * elapsed),
             float(last.y_px - origin.y_px + y * elapsed),
@@ -187,6 +203,15 @@ class Matcher:
         """How far the place found lies from the one expected; infinite without expectation."""
         expected = None if self.anchor is None else self._expected(self.anchor, picture)
         return np.inf if expected is None else distance(found, expected)
+
+
+def _velocity(last: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The mean of the last two velocities; the last one where the stage changed its speed."""
+    (x0, y0), (x1, y1) = last[0], last[-1]
+    change, speed = np.hypot(x1 - x0, y1 - y0), max(np.hypot(x0, y0), np.hypot(x1, y1))
+    if change > CHANGED * speed:
+        return x1, y1
+    return (x0 + x1) / 2, (y0 + y1) / 2
 
 
 def distance(found: Track, expected: tuple[float, float]) -> float:

@@ -30,10 +30,6 @@ class Slopes:
     along_x: F32
     along_y: F32
 
-    def parts(self) -> tuple[F32, F32, F32]:
-        """(value, along x, along y)."""
-        return self.value, self.along_x, self.along_y
-
 
 class Look:
     """A frame made ready for matching: `small` is high-passed and averaged by `factor`.
@@ -116,17 +112,20 @@ def _accepted(score: float, pixels: int, min_score: float, sure: bool) -> bool:
     return score >= least and score * np.sqrt(pixels) >= sigmas
 
 
-def correlation_at(first: F32, second: F32, dy: int, dx: int) -> tuple[float, int]:
+def correlation_at(
+    first: F32, second: F32, dy: int, dx: int, *, every: int = 1
+) -> tuple[float, int]:
     """(normalised cross-correlation, shared pixels) for second(p) = first(p + (dy, dx)).
 
-    The correlation is -1 where the shared part is smaller than `MIN_SHARE` of the frame.
+    The correlation is -1 where the shared part is smaller than `MIN_SHARE` of the frame; it is
+    that of `every` so many lines.
     """
     height, width = first.shape
     rows, cols = height - abs(dy), width - abs(dx)
     if rows <= 0 or cols <= 0 or rows * cols < MIN_SHARE * height * width:
         return -1.0, 0
-    a = first[max(0, dy) : max(0, dy) + rows, max(0, dx) : max(0, dx) + cols]
-    b = second[max(0, -dy) : max(0, -dy) + rows, max(0, -dx) : max(0, -dx) + cols]
+    a = first[max(0, dy) : max(0, dy) + rows : every, max(0, dx) : max(0, dx) + cols]
+    b = second[max(0, -dy) : max(0, -dy) + rows : every, max(0, -dx) : max(0, -dx) + cols]
     # Both pictures are high-passed, so their local means are zero.
     power = float(np.einsum("ij,ij->", a, a)) * float(np.einsum("ij,ij->", b, b))
     if power <= 0:
@@ -197,16 +196,16 @@ def _best_alias(
     first: F32, second: F32, place: tuple[float, float], surface: F32
 ) -> tuple[float, int, float, float]:
     """(score, shared pixels, dy, dx) of the best of the places that one peak may stand for."""
-    best = (-1.0, 0, 0.0, 0.0)
-    for wrap_y in (0, surface.shape[0]):
-        for wrap_x in (0, surface.shape[1]):
-            dy, dx = place[0] - wrap_y, place[1] - wrap_x
-            score, pixels = max(
-                correlation_at(first, second, y, x) for y in _beside(dy) for x in _beside(dx)
-            )
-            if score > best[0]:
-                best = score, pixels, dy, dx
-    return best
+    wraps = [(y, x) for y in (0, surface.shape[0]) for x in (0, surface.shape[1])]
+    places = [(place[0] - y, place[1] - x) for y, x in wraps]
+    # Some of the lines tell which of the four it is.
+    dy, dx = max(
+        places, key=lambda p: correlation_at(first, second, round(p[0]), round(p[1]), every=4)[0]
+    )
+    score, pixels = max(
+        correlation_at(first, second, y, x) for y in _beside(dy) for x in _beside(dx)
+    )
+    return score, pixels, dy, dx
 
 
 def _beside(place: float) -> tuple[int, ...]:

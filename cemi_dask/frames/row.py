@@ -72,6 +72,7 @@ class RowFollower:
         self._passed: list[Picture] = []
         self._skip = 0
         self._calm = 0
+        self._fastest = 0.0
         self._suspect: Anchor | None = None
         self._steps: list[tuple[float, float]] = []  # px per second
 
@@ -121,7 +122,7 @@ class RowFollower:
             return
         look = look_at(small, factor=self._factor, small=small)
         passed, self._passed = self._passed, []
-        found = self._matcher.match(picture, look)
+        found = self._matcher.match(picture, look, thorough=not passed)
         if passed and (found is None or self._far(found) or self._surprising(picture, found)):
             # The motion changed while pictures were passed by: they are needed after all.
             self._calm = self._skip = 0
@@ -168,6 +169,8 @@ class RowFollower:
         if elapsed > 0:
             self._steps.append((step[0] / elapsed, step[1] / elapsed))
         speed = (1.0 - float(overlap_of(*step, self.shape))) / (len(passed) + 1)
+        # A stage at rest may go on at any time, and then at its former speed.
+        self._fastest = speed = max(speed, self._fastest)
         if score < DROP * usual:
             self._suspect, self._skip = here, 0
             return

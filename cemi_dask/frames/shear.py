@@ -13,7 +13,7 @@ F64 = npt.NDArray[np.float64]
 REACH = 3  # matched pictures on either side that tell the velocity at one of them
 EVEN = 0.15  # by which steps of an even motion may differ,
 EVEN_PX = 2.0  # or by so many px per step
-WINDOW = 12  # matched pictures on either side over which both measures of shear are balanced
+WINDOW = 30  # matched pictures on either side over which both measures of shear are balanced
 LEAST_FIT = 0.8  # part of the relative shears that the velocities must explain
 
 

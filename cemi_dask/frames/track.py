@@ -66,6 +66,20 @@ class _Lines:
     score: float
 
 
+@dataclass(frozen=True)
+class _Fixed:
+    """The reference's side of an overlap: its box (top, bottom, left, end), pixels, gradients,
+    mean and standard deviation, and sums of products of the gradients (xx, xy, yy) by line."""
+
+    box: tuple[int, int, int, int]
+    value: F32
+    along_x: F32
+    along_y: F32
+    mean: float
+    std: float
+    curvature: tuple[F64, F64, F64]
+
+
 def track(
     reference: Look, new: Look, start: tuple[float, float], *, shear: float = 0.0
 ) -> Track | None:
@@ -81,8 +95,9 @@ def track(
     begun = place.copy()
     half = (new.small.shape[0] - 1) / 2
     small = _upright(new.small, shear)
+    known: dict[tuple[int, int], _Fixed] = {}
     for _ in range(STEPS):
-        lines = _compare(fixed, small, place)
+        lines = _compare(fixed, small, place, known)
         if lines is None:
             return None
         dx, dy, tilt = _step(lines)
@@ -117,11 +132,47 @@ def _smoothed(small: F32) -> Slopes:
     )
 
 
-def _compare(fixed: Slopes, small: F32, place: F64) -> _Lines | None:
+def _compare(
+    fixed: Slopes, small: F32, place: F64, known: dict[tuple[int, int], _Fixed]
+) -> _Lines | None:
     """The two pictures (y, x) line by line at displacement `place` (reduced px)."""
-    height, width = small.shape
     right, down = (round(float(v)) for v in place)
+    part = known.get((right, down))
+    if part is None:
+        part = _fixed_part(fixed, (right, down))
+        if part is None:
+            return None
+        known[right, down] = part
     reach = REACH_PX
+    top, bottom, left, end = part.box
+    there = small[
+        top - down - reach : bottom - down + reach, left - right - reach : end - right + reach
+    ]
+    rest = place - (right, down)
+    moved = _filtered(there, _kernel(float(rest[0])), _kernel(float(rest[1])))
+    moved = moved[reach:-reach, reach:-reach]
+    mean, std = _spread(moved)
+    if min(part.std, std) <= 1e-6:
+        return None
+    product = float(np.einsum("ij,ij->", part.value, moved)) / moved.size - part.mean * mean
+    score = product / (part.std * std)
+    gain = part.std / std
+    miss = part.value - np.float32(gain) * moved
+    miss -= np.float32(part.mean - gain * mean)
+    force = np.stack([_by_line(g, miss) for g in (part.along_x, part.along_y)], axis=1)
+    # Noise has gradients too, which would make the steps too short.
+    noise = max(0.0, 1 - score) * part.std**2 * (end - left) / (2 * SMOOTH_PX**2)
+    xx, xy, yy = part.curvature
+    xx, yy = np.maximum(xx - noise, 0.1 * xx), np.maximum(yy - noise, 0.1 * yy)
+    curvature = np.stack([xx, xy, xy, yy], axis=1).reshape(-1, 2, 2)
+    line = np.arange(top, bottom) - down - (small.shape[0] - 1) / 2
+    return _Lines(line, force, curvature, score)
+
+
+def _fixed_part(fixed: Slopes, whole: tuple[int, int]) -> _Fixed | None:
+    """The reference's side of the overlap at a whole-px displacement; None if too small."""
+    height, width = fixed.value.shape
+    (right, down), reach = whole, REACH_PX
     top, bottom = max(reach, down + reach), min(height, height + down) - reach
     left, end = max(reach, right + reach), min(width, width + right) - reach
     if bottom - top < LEAST_LINES or end - left < LEAST_COLUMNS:
@@ -129,31 +180,9 @@ def _compare(fixed: Slopes, small: F32, place: F64) -> _Lines | None:
     if end - left > WIDTH_PX:
         left = (left + end - WIDTH_PX) // 2
         end = left + WIDTH_PX
-    there = small[
-        top - down - reach : bottom - down + reach, left - right - reach : end - right + reach
-    ]
-    rest = place - (right, down)
-    moved = _filtered(there, _kernel(float(rest[0])), _kernel(float(rest[1])))
-    moved = moved[reach:-reach, reach:-reach]
-    value, along_x, along_y = (v[top:bottom, left:end] for v in fixed.parts())
-    (mean_f, std_f), (mean_m, std_m) = _spread(value), _spread(moved)
-    if min(std_f, std_m) <= 1e-6:
-        return None
-    product = float(np.einsum("ij,ij->", value, moved)) / value.size - mean_f * mean_m
-    score = product / (std_f * std_m)
-    gain = std_f / std_m
-    miss = value - np.float32(gain) * moved
-    miss -= np.float32(mean_f - gain * mean_m)
-    force = np.stack([_by_line(g, miss) for g in (along_x, along_y)], axis=1)
-    xx, xy, yy = (
-        _by_line(a, b) for a, b in ((along_x, along_x), (along_x, along_y), (along_y, along_y))
-    )
-    # Noise has gradients too, which would make the steps too short.
-    noise = max(0.0, 1 - score) * std_f**2 * (end - left) / (2 * SMOOTH_PX**2)
-    xx, yy = np.maximum(xx - noise, 0.1 * xx), np.maximum(yy - noise, 0.1 * yy)
-    curvature = np.stack([xx, xy, xy, yy], axis=1).reshape(-1, 2, 2)
-    line = np.arange(top, bottom) - down - (height - 1) / 2
-    return _Lines(line, force, curvature, score)
+    value, x, y = (v[top:bottom, left:end] for v in (fixed.value, fixed.along_x, fixed.along_y))
+    sums = _by_line(x, x), _by_line(x, y), _by_line(y, y)
+    return _Fixed((top, bottom, left, end), value, x, y, *_spread(value), sums)
 
 
 def _step(lines: _Lines, *, lean: bool = True) -> tuple[float, float, float]:

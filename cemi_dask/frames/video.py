@@ -13,14 +13,19 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.errors import InputError, UnreadableError
 from cemi_dask.frames.images import describe_file
+
+PLANAR_8_BIT = frozenset(("410p", "411p", "420p", "422p", "440p", "444p"))
+FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
 Grey = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -135,7 +140,7 @@ def open_video(path: str | Path) -> Iterator[tuple[Any, Any]]:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # one task, one thread: workers share the cores
         # Without this, damaged packets decode to noise in silence.
-        stream.codec_context.options = {"err_detect": "explode"}
+        stream.codec_context.options = {"err_detect": "explode+crccheck+bitstream+buffer+careful"}
         yield container, stream
 
 
@@ -218,7 +223,7 @@ def _numbers(pts: tuple[int, ...]) -> tuple[int, ...]:
     missing = places[-1] + 1 - len(pts)
     even = bool((np.abs(stamps / step - places) < 0.3).all())
     # With variable frame rate a gap is no loss.
-    if not even or missing > 0.2 * len(pts):
+    if not even or missing > MOST_MISSING * len(places):
         return ranks
     return tuple(int(place) for place in places)
 
@@ -356,6 +361,8 @@ class _Reader:
         import av
         from av.video.reformatter import VideoReformatter
 
+        if frame.format.name.removeprefix("yuvj").removeprefix("yuv") in PLANAR_8_BIT:
+            return _luma(frame)
         target = _grey_format(frame.format)
         if frame.format.name != target:
             if self.converter is None:
@@ -369,6 +376,23 @@ class _Reader:
                 ) from error
         array: Grey = frame.to_ndarray()
         return array
+
+
+def _luma(frame: Any) -> npt.NDArray[np.uint8]:
+    """The first plane of a frame (y, x): its brightness, with the full range of grey levels.
+
+    Where the recording uses levels 16 to 235 (ITU-R BT.601), these become 0 to 255.
+    """
+    plane = frame.planes[0]
+    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    luma = lines[: frame.height, : frame.width]
+    full = frame.format.name.startswith("yuvj") or frame.color_range == FULL_RANGE
+    return luma.copy() if full else np.asarray(cv2.LUT(luma, _stretch()), np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _stretch() -> npt.NDArray[np.uint8]:
+    return np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
 
 def _grey_format(video_format: Any) -> str:

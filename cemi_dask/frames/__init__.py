@@ -6,11 +6,12 @@ from cemi_dask.frames.metadata import FrameMetadata, read_metadata
 from cemi_dask.frames.options import Crop, InputOptions, SelectionOptions, TileOptions
 from cemi_dask.frames.prepare import prepare
 from cemi_dask.frames.sample import sample_png
-from cemi_dask.frames.scan import scan_source
+from cemi_dask.frames.scan import TILES_STAY, scan_source
 from cemi_dask.frames.sources import Place, Source, find_sources
 from cemi_dask.frames.table import build_table, rejected_table
 
 __all__ = [
+    "TILES_STAY",
     "Crop",
     "FlatField",
     "FrameMetadata",

@@ -17,6 +17,7 @@ from dask.utils import format_bytes
 
 from cemi_dask import frames
 from cemi_dask.errors import ResourceError
+from cemi_dask.frames.looks import REACH
 from cemi_dask.frames.video import index_video
 from cemi_dask.pipeline.cluster import WORKER_BASE, AddressOptions, LocalOptions
 from cemi_dask.pipeline.config import STAGES, RunConfig
@@ -26,6 +27,8 @@ from cemi_dask.pipeline.ledger import read_lines
 
 # Accumulated grey levels and weights of a shard, their quotient and the grey levels written.
 RENDER_BYTES_PER_PX = 13
+# Averaging: the frame's own arrays, each look's grey levels, and the recorded pictures that wait.
+AVERAGE_BYTES_PER_PX, LOOK_BYTES_PER_PX = 40, 4
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,18 @@ def make_plan(
     finished = {stage: finished_items(folder, stage, digests[stage]) for stage in STAGES}
     counts, exact = frame_counts(sources, finished["frames"])
     shape = sources[0].crop.shape(sources[0].shape or (0, 0))
-    wanted = work(order.config, sources=len(sources), frames=sum(counts), shape=shape)
+    averages = order.config.frames.average == "motion" and sources[0].kind == "video"
+    wanted = work(
+        order.config, sources=len(sources), frames=sum(counts), shape=shape, averages=averages
+    )
     demands = tuple(
         Demand(stage, max(items, len(finished[stage])), len(finished[stage]), writes, memory)
         for stage, items, writes, memory in wanted
     )
     recorded = sum(counts)
     words = "frames were taken" if exact else "frames at most (videos: as many as were recorded)"
+    if averages:
+        words += ", each video is read twice"
     notes = [
         f"{len(sources)} sources, {recorded} {words}, {shape[1]} x {shape[0]} px.",
         *sources[0].notes,
@@ -135,10 +143,19 @@ def frame_counts(sources: Sequence[frames.Source], scans: dict[str, Any]) -> tup
 
 
 def work(
-    config: RunConfig, *, sources: int, frames: int, shape: tuple[int, int]
+    config: RunConfig,
+    *,
+    sources: int,
+    frames: int,
+    shape: tuple[int, int],
+    averages: bool = False,
 ) -> list[tuple[str, int, int, int]]:
     """(stage, items, bytes written, bytes a worker needs), from numbers of frames and pixels."""
     frame = shape[0] * shape[1]
+    reading = 40
+    if averages:
+        kept = 2 * REACH + 1
+        reading += AVERAGE_BYTES_PER_PX + LOOK_BYTES_PER_PX * config.frames.average_looks + kept
     overlap = 0.5 * (config.frames.overlap_min + config.frames.overlap_max)
     mosaic = math.ceil(frames * frame * (1 - overlap)) if frames > 1 else frame
     shard = min(config.mosaic.shard_px**2, mosaic)
@@ -147,7 +164,7 @@ def work(
     touched = math.ceil(shard / (frame * (1 - overlap) ** 2)) + 2
     plain = [
         # stage, items, bytes written, bytes in memory beside the worker's base
-        ("frames", sources, frames * frame, 40 * frame),
+        ("frames", sources, frames * frame, reading * frame),
         ("register", math.ceil(frames * 3 / 8), 0, 120 * frame),
         ("solve", 0, 0, 0),
         ("denoise", blocks if config.denoise else 0, frames * frame, 80 * frame),

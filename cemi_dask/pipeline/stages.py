@@ -47,6 +47,8 @@ def frames_stage(context: Context) -> Frames:
         context.facts["input"] = input_facts(sources)
         if context.order.pixel_um is None:
             context.warn(f"{NO_PIXEL_SIZE} Set input.pixel_um (--pixel-size) for micrometres.")
+        if config.frames.average != "none" and sources[0].kind == "tiles":
+            context.warn(f"{frames.TILES_STAY}.")
         items = {
             f"read-frames/{source.key}": named_task(
                 "read-frames", import_source, source, config.frames, str(folder.frames)
@@ -74,6 +76,7 @@ def frames_stage(context: Context) -> Frames:
             "used": int(table["used"].sum()),
             "rejected": len(rejected) + int((~table["used"]).sum()),
         }
+        context.facts["averaging"] = averaging_facts(scans)
         raw = Frames(
             store.open_frame_store(folder.frames, keys), table, nominal, context.order.pixel_um
         )
@@ -90,6 +93,31 @@ def input_facts(sources: Sequence[frames.Source]) -> dict[str, Any]:
         "crop": first.crop.model_dump(),
         "recorded_shape": list(first.shape or ()),
         "notes": list(first.notes),
+    }
+
+
+def averaging_facts(scans: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What averaging recorded pictures did, for run.json; None where nothing was averaged.
+
+    Keys: frames (those taken), averaged (those that hold more than one picture), looks
+    (pictures in such a frame, median), noise_before, noise_after (grey levels, rms over them)
+    and notes, a sentence per file.
+    """
+    taken = [r for scan in scans for r in scan["records"] if r["taken"]]
+    gained = [r for r in taken if r["looks"] > 1]
+    if not gained:
+        return None
+    before, after = (
+        float(np.sqrt(np.mean([r[name] ** 2 for r in gained])))
+        for name in ("noise_before", "noise_after")
+    )
+    return {
+        "frames": len(taken),
+        "averaged": len(gained),
+        "looks": float(np.median([r["looks"] for r in gained])),
+        "noise_before": before,
+        "noise_after": after,
+        "notes": [note for scan in scans for note in scan["notes"] if "averag" in note],
     }
 
 

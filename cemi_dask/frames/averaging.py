@@ -105,6 +105,8 @@ class SeenPictures:
                 places[ranks[picture.source_index]] = np.nan
         for taken in follower.taken:
             frame = taken.candidate
+            if frame.bent:
+                continue
             places[ranks[frame.source_index]] = frame.x_px, frame.y_px, frame.shear
             stretch[ranks[frame.source_index]] = taken.stretch
         return places, stretch
@@ -120,22 +122,22 @@ def _between(
 ) -> Place | None:
     """Where a picture lies between two sights by even motion; None where that is not known.
 
-    The steps before and after must lead to the same place, as near as `align` searches.
+    The step before or the one after must lead to the same place, as near as `align` searches:
+    where neither does, the motion changed in between.
     """
     before, after = sights[at], sights[at + 1]
     if before.bent or after.bent or not before.clock < clock < after.clock:
         return None
-    apart = abs(after.x_px - before.x_px) / shape[1], abs(after.y_px - before.y_px) / shape[0]
-    if max(apart) > FAR:
+    apart = abs(after.x_px - before.x_px), abs(after.y_px - before.y_px)
+    if apart[0] > FAR * shape[1] or apart[1] > FAR * shape[0]:
         return None
     place = _on_line(before, after, clock)
-    for first, second in ((at - 1, at), (at + 1, at + 2)):
-        if first < 0 or second >= len(sights) or sights[first].bent or sights[second].bent:
-            continue
-        other = _on_line(sights[first], sights[second], clock)
-        if max(abs(other[0] - place[0]), abs(other[1] - place[1])) > SEARCH_PX:
-            return None
-    return place
+    if max(apart) <= SEARCH_PX:
+        return place  # at rest
+    beside = [sights[k : k + 2] for k in (at - 1, at + 1) if 0 <= k < len(sights) - 1]
+    others = [_on_line(a, b, clock) for a, b in beside if not (a.bent or b.bent)]
+    misses = [max(abs(x - place[0]), abs(y - place[1])) for x, y, _ in others]
+    return None if misses and min(misses) > SEARCH_PX else place
 
 
 def _on_line(first: Sight, second: Sight, clock: float) -> Place:

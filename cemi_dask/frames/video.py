@@ -23,66 +23,13 @@ import numpy.typing as npt
 
 from cemi_dask.errors import InputError, UnreadableError
 from cemi_dask.frames.images import describe_file
+from cemi_dask.frames.packets import VideoIndex as VideoIndex
+from cemi_dask.frames.packets import packet_index
 
 PLANAR_8_BIT = frozenset(("410p", "411p", "420p", "422p", "440p", "444p"))
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
 Grey = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
-
-@dataclass(frozen=True)
-class VideoIndex:
-    """The packets of a video: time stamps in display order, key frames, damage.
-
-    `pts` is empty where packets bear no usable (unique) time stamps; frames are then
-    counted from the start. `numbers` gives each time stamp its frame's number: its rank, or,
-    in an even sequence with gaps, its place in the sequence, so that a missing packet does
-    not shift the rest. `recorded` is the number of frames, missing ones included. `order`
-    holds the time stamps in decoding order, `corrupt_pts` those of incomplete packets.
-    `problems` says, in words, what the file lacks.
-    """
-
-    pts: tuple[int, ...]
-    numbers: tuple[int, ...]
-    order: tuple[int, ...]
-    key_pts: tuple[int, ...]
-    corrupt_pts: frozenset[int]
-    recorded: int
-    problems: tuple[str, ...] = ()
-
-    def number(self, pts: int | None) -> int | None:
-        """The number of the frame at a time stamp; None where it is not in the index."""
-        if pts is None or not self.pts:
-            return None
-        at = bisect.bisect_left(self.pts, pts)
-        return self.numbers[at] if at < len(self.pts) and self.pts[at] == pts else None
-
-    def dependants(self, pts: int | None) -> frozenset[int]:
-        """Time stamps of the packets that may refer to the one at `pts`.
-
-        In decoding order: all up to the next key frame, and those after it that are shown
-        before it (the B-frames of an open group of pictures).
-        """
-        if pts is None or pts not in self.order:
-            return frozenset()
-        keys = frozenset(self.key_pts)
-        found: list[int] = []
-        key: int | None = None
-        for later in self.order[self.order.index(pts) + 1 :]:
-            if key is not None and later > key:
-                break
-            if later in keys:
-                if key is not None:
-                    break
-                key = later
-            else:
-                found.append(later)
-        return frozenset(found)
-
-    def key_before(self, pts: int) -> int | None:
-        """Time stamp of the last key frame shown at or before `pts`; None: from the start."""
-        at = bisect.bisect_right(self.key_pts, pts)
-        return self.key_pts[at - 1] if at else None
 
 
 @dataclass(frozen=True)
@@ -180,66 +127,8 @@ def video_header(path: str | Path) -> tuple[tuple[int, int], str]:
 
 def index_video(path: str | Path) -> VideoIndex:
     """The packet index of a video, found by reading (not decoding) it once."""
-    entries: list[tuple[int | None, bool, bool]] = []
-    problems = []
     with open_video(path) as (container, stream):
-        try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    entries.append((packet.pts, packet.is_keyframe, packet.is_corrupt))
-        except (OSError, ValueError) as error:
-            problems.append(f"reading stopped after {len(entries)} frames: {error}")
-        order = tuple(pts for pts, _, _ in entries if pts is not None)
-        usable = len(order) == len(entries) and len(set(order)) == len(order)
-        pts = tuple(sorted(order)) if usable else ()
-        numbers = _numbers(pts)
-        problems += _shortfall(container, stream, len(entries), pts)
-    missing = numbers[-1] + 1 - len(pts) if pts else 0
-    if missing:
-        problems.append(f"its time stamps leave gaps where {missing} frames are missing")
-    return VideoIndex(
-        pts=pts,
-        numbers=numbers,
-        order=order if usable else (),
-        key_pts=tuple(sorted(p for p, key, _ in entries if key and p is not None)),
-        corrupt_pts=frozenset(p for p, _, corrupt in entries if corrupt and p is not None),
-        recorded=len(entries) + missing,
-        problems=tuple(problems),
-    )
-
-
-def _numbers(pts: tuple[int, ...]) -> tuple[int, ...]:
-    """The number of each of the sorted time stamps: place in an even sequence, else rank."""
-    ranks = tuple(range(len(pts)))
-    if len(pts) < 5:
-        return ranks
-    stamps = np.asarray(pts, np.float64) - pts[0]
-    step = float(np.median(np.diff(stamps)))
-    counts = np.rint(np.diff(stamps) / step)
-    if (counts < 1).any():
-        return ranks
-    places = np.concatenate(([0.0], np.cumsum(counts)))
-    step = stamps[-1] / places[-1]  # the mean: the median of rounded stamps would drift
-    missing = places[-1] + 1 - len(pts)
-    even = bool((np.abs(stamps / step - places) < 0.3).all())
-    # With variable frame rate a gap is no loss.
-    if not even or missing > MOST_MISSING * len(places):
-        return ranks
-    return tuple(int(place) for place in places)
-
-
-def _shortfall(container: Any, stream: Any, packets: int, pts: tuple[int, ...]) -> list[str]:
-    """What the file's header announces and the file does not hold."""
-    announced = int(stream.frames or 0)
-    if announced > packets:
-        return [f"its header announces {announced} frames, {packets} are there"]
-    if len(pts) < 2 or not container.duration:
-        return []
-    step_s = float(np.median(np.diff(np.asarray(pts, np.float64))) * float(stream.time_base))
-    covered_s, lasting_s = float(pts[-1] * stream.time_base) + step_s, container.duration / 1e6
-    if lasting_s > covered_s * 1.02 + 1.5 * step_s:
-        return [f"its header announces {lasting_s:.1f} s, {covered_s:.1f} s are there"]
-    return []
+        return packet_index(container, stream)
 
 
 def decode_video(path: str | Path, index: VideoIndex) -> Iterator[Picture]:
@@ -249,13 +138,15 @@ def decode_video(path: str | Path, index: VideoIndex) -> Iterator[Picture]:
     numbering is complete.
     """
     expected = 0
-    tainted: set[int] = set(index.corrupt_pts)
+    tainted: set[int] = set(index.doubtful_pts)
     with open_video(path) as (container, stream):
         reader = _Reader(stream)
         for frame, broken_pts in _frames(container, stream):
             if frame is None or frame.is_corrupt:
                 broken = broken_pts if frame is None else frame.pts
                 tainted |= index.dependants(broken)
+                if broken is not None:
+                    tainted.add(broken)  # some decoders complain of a frame and give it later
             if frame is None:
                 continue
             number = index.number(frame.pts)

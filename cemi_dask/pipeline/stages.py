@@ -76,7 +76,8 @@ def frames_stage(context: Context) -> Frames:
             "used": int(table["used"].sum()),
             "rejected": len(rejected) + int((~table["used"]).sum()),
         }
-        context.facts["averaging"] = averaging_facts(scans)
+        if (averaged := averaging_facts(scans)) is not None:
+            context.facts["averaging"] = averaged
         raw = Frames(
             store.open_frame_store(folder.frames, keys), table, nominal, context.order.pixel_um
         )

@@ -54,6 +54,16 @@ ClusterName = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume/--fresh", help="keep finished items, or delete the old run first")
 ]
+Pattern = Annotated[
+    str | None, typer.Option("--pattern", help="tile names, such as 'tile_r{row}_c{col}.tif'")
+]
+Positions = Annotated[
+    Path | None,
+    typer.Option("--positions", help="CSV of stage positions, or tags: the files' metadata"),
+]
+PositionUnit = Annotated[
+    str | None, typer.Option("--position-unit", help="px or um, where the CSV states no unit")
+]
 PixelSize = Annotated[float | None, typer.Option("--pixel-size", help="um per pixel")]
 
 
@@ -152,6 +162,9 @@ def inspect(
     out: Annotated[Path, typer.Option("--out", help="PNG to write")] = Path("inspect.png"),
     crop: Annotated[str, typer.Option(help="auto, none, or px: top,bottom,left,right")] = "auto",
     pixel_size: PixelSize = None,
+    pattern: Pattern = None,
+    positions: Positions = None,
+    position_unit: PositionUnit = None,
     overlap: Annotated[str, typer.Option(help="overlap of frames: min,max")] = "0.3,0.6",
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
     cluster: ClusterName = None,
@@ -159,7 +172,8 @@ def inspect(
     """Say what is understood of videos or tiles, and draw it, before a long run."""
     from cemi_dask.pipeline.inspect_command import inspect_command
 
-    options = {"paths": inputs, "crop": _crop(crop), "pixel_um": pixel_size}
+    tiles = _tile_options(pattern, positions, position_unit)
+    options = {"paths": inputs, "crop": _crop(crop), "pixel_um": pixel_size, "tiles": tiles}
     inspect_command(options, overlap, out, as_json=as_json, cluster=cluster)
 
 
@@ -168,15 +182,9 @@ def stitch(
     inputs: Annotated[list[str], typer.Argument(help="videos, tiles, folders or globs")],
     out: Annotated[Path, typer.Option("--out", help="run folder")],
     pixel_size: PixelSize = None,
-    pattern: Annotated[
-        str | None, typer.Option(help="tile names, such as 'tile_r{row}_c{col}.tif'")
-    ] = None,
-    positions: Annotated[
-        Path | None, typer.Option(help="CSV of stage positions, or tags: the files' metadata")
-    ] = None,
-    position_unit: Annotated[
-        str | None, typer.Option(help="px or um, where the CSV states no unit")
-    ] = None,
+    pattern: Pattern = None,
+    positions: Positions = None,
+    position_unit: PositionUnit = None,
     crop: Annotated[str, typer.Option(help="auto, none, or px: top,bottom,left,right")] = "auto",
     blender: Annotated[str, typer.Option("--blend", help="blending method")] = "linear",
     cluster: ClusterName = None,
@@ -186,20 +194,13 @@ def stitch(
     from cemi_dask.pipeline import parse_config, run_name
     from cemi_dask.pipeline import run as run_job
 
-    tile_options: dict[str, Any] = {}
-    if pattern:
-        tile_options["pattern"] = pattern
-    if positions:
-        tags = str(positions) == "tags"
-        tile_options["positions"] = "tags" if tags else str(positions.resolve())
-        tile_options["position_unit"] = position_unit
     values = {
         "name": run_name(out, "mosaic"),
         "input": {
             "paths": [str(Path(path).absolute()) for path in inputs],
             "pixel_um": pixel_size,
             "crop": _crop(crop),
-            "tiles": tile_options,
+            "tiles": _tile_options(pattern, positions, position_unit),
         },
         "blend": {"method": blender},
         "segment": None,
@@ -315,6 +316,17 @@ def _pair(text: str, option: str) -> tuple[int, int]:
     if min(pair) < 1:
         raise ConfigError(f"{option} {text!r} needs two numbers of at least 1.")
     return pair
+
+
+def _tile_options(pattern: str | None, positions: Path | None, unit: str | None) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if pattern:
+        options["pattern"] = pattern
+    if positions:
+        tags = str(positions) == "tags"
+        options["positions"] = "tags" if tags else str(positions.resolve())
+        options["position_unit"] = unit
+    return options
 
 
 def _crop(text: str) -> Any:

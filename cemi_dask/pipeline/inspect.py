@@ -19,7 +19,7 @@ from distributed.scheduler import KilledWorker
 
 from cemi_dask import frames, store
 from cemi_dask.errors import ResourceError, UnreadableError
-from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
+from cemi_dask.pipeline.cluster import LocalOptions, available_cores, open_client, parse_cluster
 from cemi_dask.pipeline.inspect_facts import (
     examine,
     motion_facts,
@@ -102,7 +102,8 @@ def inspect_files(
 def write_inspection(found: Inspection, path: Path, selection: frames.SelectionOptions) -> None:
     """Write the figure of an inspection as PNG, whole or not at all."""
     bounds = selection.overlap_min, selection.overlap_max
-    png = inspection_png(found.shown, bounds=bounds, conclusion=run_text(found.run, found.failures))
+    conclusion = run_text(found.run, found.failures)
+    png = inspection_png(found.shown, bounds=bounds, conclusion=conclusion, failures=found.failures)
     with store.replacing(path) as temporary:
         temporary.write_bytes(png)
 
@@ -122,7 +123,8 @@ def _examined(
             say(f"reading {Path(source.files[0]).name}")
             yield examine(source, selection)
         return
-    with open_client(LocalOptions() if cluster is None else parse_cluster(cluster)) as client:
+    here = LocalOptions(workers=min(len(sources), available_cores()), dashboard=None)
+    with open_client(here if cluster is None else parse_cluster(cluster)) as client:
         futures = [client.submit(examine, s, selection, pure=False) for s in sources]
         number = {future.key: n for n, future in enumerate(futures)}
         results: dict[int, Facts] = {}

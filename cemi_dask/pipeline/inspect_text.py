@@ -52,10 +52,10 @@ def _rows(entry: Facts) -> Iterator[Row]:
         yield "stage", _stage_text(entry["motion"])
         if entry["motion"]["direction"]:
             yield "pauses", _pause_text(entry["motion"])
-        yield "frames taken", _taken_text(entry, f"of {entry['recorded']} recorded")
+        yield "taken", _taken_text(entry, f"of {entry['recorded']} recorded")
     else:
         yield "layout", _layout_text(entry["layout"])
-        yield "tiles usable", _taken_text(entry, f"of {entry['recorded']}")
+        yield "usable", _taken_text(entry, f"of {entry['recorded']}")
     yield "overlap", _overlap_text(entry)
     yield from _quality_rows(entry)
 
@@ -140,6 +140,8 @@ def _taken_text(entry: Facts, of: str) -> str:
 
 
 def _layout_text(layout: Facts) -> str:
+    if len(layout["places"]) == 1:
+        return "one picture"
     kind = {
         "stage": "stage positions",
         "grid": "a grid (the pitch is measured by the run)",
@@ -154,7 +156,7 @@ def _layout_text(layout: Facts) -> str:
 def _overlap_text(entry: Facts) -> str:
     overlap = entry["overlap"]
     if not overlap["pairs"]:
-        return "unknown" if entry["kind"] == "tiles" else "one frame: none"
+        return "none: one frame" if entry["taken"] <= 1 else "unknown"
     if entry["kind"] == "video":
         return _range_text(overlap)
     told = [
@@ -205,7 +207,7 @@ def run_text(run: Facts, failures: Sequence[str]) -> str:
             f"recorded frames{rows}."
         )
     if failures:
-        text += f" It would stop for {len(failures)} reason{'s' * (len(failures) != 1)}: see below."
+        text += f" It would stop for {len(failures)} reason{'s' * (len(failures) != 1)}."
     return text
 
 

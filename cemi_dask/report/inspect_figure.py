@@ -37,11 +37,14 @@ TALL_IN = 3.0  # of the row of one file
 MOST_FILES = 6  # with panels of their own; all others are in the summary alone
 HEAD_IN, FOOT_IN, SUMMARY_IN = 0.55, 0.15, 2.3
 # left edge and width of the panels, in
-PANELS = ((0.5, 2.6), (3.75, 2.9), (7.15, 1.5), (9.0, 1.35), (10.65, 3.25))
+PANELS = ((0.62, 2.6), (3.85, 2.85), (7.15, 1.5), (9.0, 1.35), (10.65, 3.25))
 MOST_NUMBERED = 60  # tiles that bear their numbers
 LINE_IN = 0.122  # of the text panel
 MOST_LINES = 22
-CHARACTERS = 60  # of a line there
+NAME_SHARE = 0.2  # of its width, for the names of the facts
+CHARACTERS = 49  # of a line beside them
+WIDE_CHARACTERS = 190  # of a line across the figure
+FAILURE_IN, MOST_FAILURES = 0.15, 12
 
 
 @dataclass(frozen=True)
@@ -59,43 +62,61 @@ class Shown:
 
 
 def inspection_png(
-    shown: Sequence[Shown], *, bounds: tuple[float, float], conclusion: str
+    shown: Sequence[Shown],
+    *,
+    bounds: tuple[float, float],
+    conclusion: str,
+    failures: Sequence[str] = (),
 ) -> bytes:
     """The picture of an inspection as PNG; `bounds`: the overlaps that a run keeps.
 
     The first six files get a row of panels each, more than one are compared in a summary.
+    `conclusion` is the headline, `failures` (why a run would stop) follow below it.
     """
     with drawing():
-        return png_bytes(_figure(shown, bounds, conclusion), DPI)
+        return png_bytes(_figure(shown, bounds, conclusion, failures), DPI)
 
 
-def _figure(shown: Sequence[Shown], bounds: tuple[float, float], conclusion: str) -> Figure:
-    first, usable = shown[:MOST_FILES], [s for s in shown if "taken" in s.facts]
-    summary = SUMMARY_IN if len(usable) > 1 else 0.0
-    total = HEAD_IN + TALL_IN * len(first) + summary + FOOT_IN
+def _figure(
+    shown: Sequence[Shown],
+    bounds: tuple[float, float],
+    conclusion: str,
+    failures: Sequence[str],
+) -> Figure:
+    first = shown[:MOST_FILES]
+    several = sum("taken" in one.facts for one in shown) > 1
+    bad = [line for text in failures for line in textwrap.wrap(text, WIDE_CHARACTERS)]
+    if len(bad) > MOST_FAILURES:
+        bad = [*bad[: MOST_FAILURES - 1], "... more in the table and in --json"]
+    head = HEAD_IN + FAILURE_IN * len(bad)
+    total = head + TALL_IN * len(first) + SUMMARY_IN * several + FOOT_IN
     figure = new_figure(total, WIDE_IN)
-    head = conclusion
     if len(shown) > len(first):
-        head += f" The first {len(first)} of {len(shown)} files are drawn; the summary holds all."
-    at = 1 - 0.26 / total
-    figure.text(PANELS[0][0] / WIDE_IN, at, head, fontsize=10, fontweight="bold", va="center")
+        conclusion += (
+            f" The first {len(first)} of {len(shown)} files are drawn; the summary holds all."
+        )
+    left = PANELS[0][0] / WIDE_IN
+    figure.text(left, 1 - 0.26 / total, conclusion, fontsize=10, fontweight="bold", va="center")
+    for n, line in enumerate(bad):
+        at = 1 - (0.46 + n * FAILURE_IN) / total
+        figure.text(left, at, line, fontsize=7.5, color=RED, va="center")
     for n, one in enumerate(first):
-        top = total - HEAD_IN - n * TALL_IN
+        low, tall = total - head - (n + 1) * TALL_IN + 0.55, TALL_IN - 0.85
         panels = [
-            figure.add_axes(
-                (x / WIDE_IN, (top - TALL_IN + 0.55) / total, w / WIDE_IN, (TALL_IN - 0.85) / total)
-            )
-            for x, w in PANELS
+            figure.add_axes((x / WIDE_IN, low / total, wide / WIDE_IN, tall / total))
+            for x, wide in PANELS
         ]
-        _file_row(panels, one, bounds)
-    if summary:
-        _summary(figure, usable, bounds, (FOOT_IN + 0.5) / total, (SUMMARY_IN - 0.95) / total)
+        _file_row(panels, one, bounds, n if len(shown) > 1 else None)
+    if several:
+        _summary(figure, shown, bounds, (FOOT_IN + 0.5) / total, (SUMMARY_IN - 0.95) / total)
     return figure
 
 
-def _file_row(panels: Sequence[Axes], one: Shown, bounds: tuple[float, float]) -> None:
+def _file_row(
+    panels: Sequence[Axes], one: Shown, bounds: tuple[float, float], number: int | None
+) -> None:
     sample, trace, overlap, grey, text = panels
-    _sample(sample, one)
+    _sample(sample, one, "" if number is None else f"{number}: ")
     if one.facts.get("layout"):
         _layout(trace, one.facts)
     else:
@@ -114,9 +135,9 @@ def _nothing(axes: Axes, why: str) -> None:
     axes.text(0.5, 0.5, why, ha="center", va="center", color=FAINT, transform=axes.transAxes)
 
 
-def _sample(axes: Axes, one: Shown) -> None:
+def _sample(axes: Axes, one: Shown, number: str) -> None:
     """A recorded picture, what is cut off in orange."""
-    axes.set_title(_cut(str(one.facts["name"]), 40))
+    axes.set_title(number + _cut(str(one.facts["name"]), 40))
     size = one.facts.get("recorded_px")
     if one.picture is None or not size:
         _nothing(axes, "no picture")
@@ -238,28 +259,33 @@ def _words(axes: Axes, one: Shown) -> None:
     """The facts in words, the bad ones in red; what does not fit is left to the table."""
     axes.set_axis_off()
     height = axes.get_position().height * axes.figure.get_figure(root=True).get_size_inches()[1]
-    lines: list[tuple[str, str]] = []
+    lines: list[tuple[str, str, str]] = []
     for name, text in one.rows:
         if name == "note":
             continue
         bad = name in ("CANNOT BE USED", "left out", "missing", "warning")
-        wrapped = textwrap.wrap(f"{name}: {text}", CHARACTERS, subsequent_indent="   ")
-        lines += [(line, RED if bad else INK) for line in wrapped]
+        name = "cannot use" if name == "CANNOT BE USED" else name
+        for n, line in enumerate(textwrap.wrap(text, CHARACTERS)):
+            lines.append(("" if n else name, line, RED if bad else INK))
     if len(lines) > MOST_LINES:
-        lines = [*lines[: MOST_LINES - 1], ("... more in the table and in --json", FAINT)]
-    for n, (line, colour) in enumerate(lines):
-        y = 1.07 - n * LINE_IN / height
-        axes.text(0, y, line, fontsize=6.6, color=colour, transform=axes.transAxes, va="top")
+        more = ("", "... more in the table and in --json", FAINT)
+        lines = [*lines[: MOST_LINES - 1], more]
+    style: dict[str, Any] = {"fontsize": 6.6, "va": "top", "transform": axes.transAxes}
+    for n, (name, line, colour) in enumerate(lines):
+        y = 1.08 - n * LINE_IN / height
+        axes.text(0, y, name, color=colour, fontweight="bold", **style)
+        axes.text(NAME_SHARE, y, line, color=colour, **style)
 
 
 def _summary(
-    figure: Figure, usable: Sequence[Shown], bounds: tuple[float, float], low: float, tall: float
+    figure: Figure, shown: Sequence[Shown], bounds: tuple[float, float], low: float, tall: float
 ) -> None:
     """All files side by side: frames taken, overlaps, speed, scan period, noise."""
     from matplotlib.ticker import MaxNLocator
 
-    entries = [one.facts for one in usable]
-    numbers = np.arange(len(entries))
+    numbers, entries = zip(
+        *((n, one.facts) for n, one in enumerate(shown) if "taken" in one.facts), strict=True
+    )
     width, gap = 2.1, 0.6
     panels = [
         figure.add_axes((x / WIDE_IN, low, width / WIDE_IN, tall))
@@ -267,13 +293,13 @@ def _summary(
     ]
     titles = ("Frames taken", "Overlap (%)", "Speed (px/s)", "Scan period (s)", "Noise sigma")
     for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(f"{title}, all {len(entries)}")
-        axes.set_xlabel("file")
-        axes.set_xlim(-0.6, len(entries) - 0.4)
+        axes.set_title(title)
+        axes.set_xlabel(f"file (0 to {len(shown) - 1})")
+        axes.set_xlim(-0.6, len(shown) - 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].bar(numbers, [e["taken"] for e in entries], color=BLUE)
     panels[1].axhspan(100 * bounds[0], 100 * bounds[1], color=GREEN, alpha=0.14, lw=0)
-    for n, entry in enumerate(entries):
+    for n, entry in zip(numbers, entries, strict=True):
         overlap = entry["overlap"]
         if overlap["measured"]:
             ends = 100 * overlap["min"], 100 * overlap["max"]

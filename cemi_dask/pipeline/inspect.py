@@ -18,7 +18,7 @@ from distributed import as_completed
 from distributed.scheduler import KilledWorker
 
 from cemi_dask import frames, store
-from cemi_dask.errors import ResourceError, UnreadableError
+from cemi_dask.errors import InputError, ResourceError, UnreadableError
 from cemi_dask.pipeline.cluster import LocalOptions, available_cores, open_client, parse_cluster
 from cemi_dask.pipeline.inspect_facts import (
     examine,
@@ -95,8 +95,19 @@ def inspect_files(
     for entry in found.entries:
         found.failures += [entry["error"]] if entry["error"] else []
         found.failures += [why for _, why in entry.get("lost_files", [])]
+    if not found.failures:
+        found.failures += _refused_as_a_whole(prepared, results)
     found.run = _run_facts(found.entries, prepared, results, selection)
     return found
+
+
+def _refused_as_a_whole(sources: Sequence[frames.Source], results: Sequence[Facts]) -> list[str]:
+    """Why a run would stop though every file can be read: nothing to take, say."""
+    try:
+        frames.build_table(sources, [result["scan"] for result in results])
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def write_inspection(found: Inspection, path: Path, selection: frames.SelectionOptions) -> None:

@@ -199,6 +199,15 @@ def test_a_tile_that_cannot_be_read_or_does_not_fit_is_named_and_the_rest_told(
     assert "uint16" in " ".join(found["run"]["refused"])
 
 
+def test_tiles_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
+    for n in range(3):
+        tifffile.imwrite(tmp_path / f"tile_{n}.tif", blank())
+    found = facts(tmp_path)
+    assert found["files"][0]["refused"] == {"blank": 3}
+    assert found["run"]["frames"] == 0
+    assert "None of the 3 pictures can be used (3 blank)" in found["run"]["refused"][0]
+
+
 # ---------------------------------------------------------------- the command
 
 

@@ -6,28 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from cemi_dask.frames.motion import (
     MIN_SHARE,
     Look,
     look_at,
     measure_motion,
+    peak_height,
     reduction,
 )
 from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.frames.selection import Candidate, overlap_of
+from cemi_dask.frames.texture import F32
 from cemi_dask.frames.track import Track, track
 from cemi_dask.frames.video import Picture
-from cemi_dask.resample import shift_rows
+
+F64 = npt.NDArray[np.float64]
 
 CHANGED = 0.2  # of the speed: more is a stage that starts or stops
 NEAR_PX = 4.0  # a match further from the expected place may be a lamella away
 REACH_PX = 5.0  # by which even motion may miss a picture
 SURE = 0.97  # of the usual score: a lamella away the score is hardly lower than that
-ALIKE = 0.85  # of it, at a place where hardly anything but the right one lies
+ALIKE = 0.95  # of it, at a place where hardly anything but the right one lies
 BACK = 0.75  # of the usual score: a match below it is looked for everywhere
 MEMORY = 0.2  # weight of the newest score in the usual one
-LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72) for sign in (1, -1))
+LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72, 96) for sign in (1, -1))
+BENT_PX, BENT = 0.6, 3.0  # px, or times the usual bend, by which bands may miss one line
+MOST_BEND_PX = 5.0
+KNOWN_BAND, LOST_BAND = 0.3, 0.4  # usual score of a band that shows something; part of it left
+LEAN_APART_PX = 6.0  # shears that differ by less over a frame's height count as one
 GAIN = 0.1  # in score, by which a sheared match must be better
 FUTILE = 3  # searches for a shear without success after which it is no longer looked for
 
@@ -49,9 +57,21 @@ class Matcher:
         self._factor = reduction(shape)
         self._velocities: list[tuple[float, float]] = []
         self._futile = 0
+        self._shears: list[float] = []
         self.anchor: Anchor | None = None
         self._newest: Anchor | None = None
         self.usual_score = 0.0
+        self._usual_bend_px = 0.0
+        self._usual_bands: F64 | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a picture to match with."""
+        return self.anchor is not None
+
+    def stop(self) -> None:
+        """Forget the stretch: what comes is not linked to it."""
+        self.anchor = self._newest = None
 
     @property
     def origin(self) -> Candidate:
@@ -62,9 +82,24 @@ class Matcher:
     def start(self, first: Anchor) -> None:
         """Begin a new stretch at a picture."""
         self.anchor = self._newest = first
+        self._shears = [first.candidate.shear]
         self.usual_score = 0.0
+        self._usual_bands = None
 
-    def accept(self, here: Anchor, *, score: float, renew: bool) -> None:
+    def torn(self, found: Track) -> bool:
+        """Whether the lines of a picture do not belong together, or some to nothing.
+
+        The stage changed its speed while they were scanned, or they are damaged: their
+        places miss a straight line, or a part matches far worse than it did before.
+        """
+        if found.bend_px > max(BENT_PX, BENT * self._usual_bend_px):
+            return True
+        if self._usual_bands is None or len(found.bands) != len(self._usual_bands):
+            return False
+        known = self._usual_bands >= KNOWN_BAND
+        return bool((known & (np.array(found.bands) < LOST_BAND * self._usual_bands)).any())
+
+    def accept(self, here: Anchor, found: Track, *, renew: bool) -> None:
         """Take note of a placed picture; `renew` makes it the anchor."""
         assert self._newest is not None  # noqa: S101
         before = self._newest.candidate
@@ -72,10 +107,16 @@ class Matcher:
         if elapsed > 0:
             x, y = here.candidate.x_px - before.x_px, here.candidate.y_px - before.y_px
             self._velocities = [*self._velocities[-1:], (x / elapsed, y / elapsed)]
-        if here.candidate.bent:
-            return
+        shear = here.candidate.shear
+        if all(abs(shear - known) * self._shape[0] > LEAN_APART_PX for known in self._shears):
+            self._shears.append(shear)
         weight = MEMORY if self.usual_score else 1.0
-        self.usual_score += weight * (score - self.usual_score)
+        self.usual_score += weight * (found.score - self.usual_score)
+        self._usual_bend_px += weight * (min(found.bend_px, MOST_BEND_PX) - self._usual_bend_px)
+        if found.bands:
+            bands = np.array(found.bands)
+            last = bands if self._usual_bands is None else self._usual_bands
+            self._usual_bands = last + MEMORY * (bands - last)
         self._newest = here
         if renew:
             self.anchor = here
@@ -104,7 +145,7 @@ class Matcher:
             if near is not None and self._sure(near, expected):
                 return near
         found = self._anywhere(anchor.look, look, expected, lean)
-        if found is not None and found.score >= usual and not found.bent:
+        if found is not None and found.score >= usual and not self.torn(found):
             self._futile = 0
             return found
         if not thorough:
@@ -119,6 +160,8 @@ class Matcher:
     def _sure(self, near: Track, expected: tuple[float, float]) -> bool:
         """Whether a match near the expected place is not one a lamella away."""
         away = distance(near, expected)
+        if self.torn(near):
+            return False
         return (away <= NEAR_PX and near.score >= SURE * self.usual_score) or (
             away <= NEAR_PX / 3 and near.score >= ALIKE * self.usual_score
         )
@@ -144,6 +187,16 @@ class Matcher:
             default=Track(*place, 0.0, 0.0, np.inf),
         )
 
+    def pair(self, first: Look, second: Look) -> Track | None:
+        """Place of one picture against another without knowing anything; None: nothing shared."""
+        found = self._anywhere(first, second, None, 0.0)
+        if found is not None and found.bend_px <= BENT_PX:
+            return found
+        leaning = self._steepest(first, second, None)
+        if leaning is None or (found is not None and found.score >= leaning.score):
+            return found
+        return leaning
+
     def near(
         self, reference: Look, look: Look, place: tuple[float, float], lean: float
     ) -> Track | None:
@@ -153,7 +206,7 @@ class Matcher:
             other = self._anywhere(reference, look, place, lean)
             if found is None or (other is not None and other.score > found.score):
                 found = other
-        if found is None or found.bent or found.score < BACK * self.usual_score:
+        if found is None or self.torn(found) or found.score < BACK * self.usual_score:
             return None
         return found if distance(found, place) <= REACH_PX else None
 
@@ -163,18 +216,30 @@ class Matcher:
         """The best match of the picture sheared by several amounts.
 
         A stage that starts or stops shears one picture against the next, which spreads the
-        peak of their correlation.
+        peak of their correlation. Shears that this stretch has shown come first.
         """
-        height = look.small.shape[0]
-        lines = np.arange(height) - (height - 1) / 2
-        best: Track | None = None
-        for lean_px in LEANS_PX:
-            lean = lean_px / self._shape[0]
-            sheared = Look(shift_rows(look.small, lean * lines, fill=0.0), look.factor)
-            found = self._anywhere(anchor.look, sheared, expected, 0.0)
-            if found is not None and (best is None or found.score > best.score):
-                best = replace(found, shear=found.shear + lean)
-        return best
+        enough = BACK * self.usual_score
+        for shear in self._shears:
+            found = self._leant(anchor.look, look, expected, shear - anchor.candidate.shear)
+            if found is not None and not self.torn(found) and found.score >= enough > 0:
+                return found
+        return self._steepest(anchor.look, look, expected)
+
+    def _steepest(
+        self, reference: Look, look: Look, expected: tuple[float, float] | None
+    ) -> Track | None:
+        """The match of the picture after the shear that gives the highest correlation."""
+        leans = [lean_px / self._shape[0] for lean_px in LEANS_PX]
+        peaks = [peak_height(reference, Look(leant(look.small, v), look.factor)) for v in leans]
+        return self._leant(reference, look, expected, leans[int(np.argmax(peaks))])
+
+    def _leant(
+        self, reference: Look, look: Look, expected: tuple[float, float] | None, lean: float
+    ) -> Track | None:
+        """Place of the picture after undoing a shear against the reference."""
+        upright = Look(leant(look.small, lean), look.factor)
+        found = self._anywhere(reference, upright, expected, 0.0)
+        return None if found is None else replace(found, shear=found.shear + lean)
 
     def _at_full_size(
         self, anchor: Anchor, picture: Picture, expected: tuple[float, float] | None
@@ -203,6 +268,18 @@ class Matcher:
         """How far the place found lies from the one expected; infinite without expectation."""
         expected = None if self.anchor is None else self._expected(self.anchor, picture)
         return np.inf if expected is None else distance(found, expected)
+
+
+def leant(small: F32, lean: float) -> F32:
+    """A picture whose line y is moved right by ``lean * y`` (from its middle), to whole px."""
+    height, width = small.shape
+    out = np.zeros_like(small)
+    offsets = np.rint(lean * (np.arange(height) - (height - 1) / 2)).astype(int)
+    for y, right in enumerate(offsets.tolist()):
+        first, last = max(0, right), min(width, width + right)
+        if first < last:
+            out[y, first:last] = small[y, first - right : last - right]
+    return out
 
 
 def _velocity(last: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -107,6 +107,12 @@ def measure_motion(
     return None
 
 
+def peak_height(reference: Look, new: Look) -> float:
+    """Height of the highest peak of the phase correlation, in its standard deviations."""
+    surface = _phase_correlation(reference.spectrum, new.spectrum, new.small.shape)
+    return float(surface.max() / max(float(surface.std()), 1e-12))
+
+
 def _accepted(score: float, pixels: int, min_score: float, sure: bool) -> bool:
     least, sigmas = (min_score, 7.0) if sure else (3 * min_score, 20.0)
     return score >= least and score * np.sqrt(pixels) >= sigmas

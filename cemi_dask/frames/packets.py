@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-MOST_MISSING = 0.4  # of the frames of an even sequence; more gaps are a variable frame rate
+MOST_MISSING = 0.5  # of the frames of an even sequence; more gaps are a variable frame rate
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ def packet_index(container: Any, stream: Any) -> VideoIndex:
     keys = frozenset(p for p, key, _ in entries if key and p is not None)
     numbers = _numbers(pts)
     problems += _shortfall(container, stream, len(entries), pts)
-    missing = numbers[-1] + 1 - len(pts) if pts else 0
-    if missing:
-        problems.append(f"its time stamps leave gaps where {missing} frames are missing")
+    problems += _gaps(pts, numbers)
     corrupt = frozenset(p for p, _, corrupt in entries if corrupt and p is not None)
     return VideoIndex(
         pts=pts,
@@ -77,7 +75,7 @@ def packet_index(container: Any, stream: Any) -> VideoIndex:
         order=order,
         key_pts=tuple(sorted(keys)),
         doubtful_pts=_doubtful(order, keys, corrupt, _after_gaps(pts, numbers)),
-        recorded=len(entries) + missing,
+        recorded=len(entries) + _missing(numbers),
         problems=tuple(problems),
     )
 
@@ -130,22 +128,44 @@ def _after_gaps(pts: Sequence[int], numbers: Sequence[int]) -> list[int]:
 
 def _numbers(pts: tuple[int, ...]) -> tuple[int, ...]:
     """The number of each of the sorted time stamps: place in an even sequence, else rank."""
-    ranks = tuple(range(len(pts)))
+    places = _places(pts)
+    # With variable frame rate a gap is no loss.
+    if places is None or _missing(places) > MOST_MISSING * (places[-1] + 1):
+        return tuple(range(len(pts)))
+    return places
+
+
+def _places(pts: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The place of each of the sorted time stamps in an even sequence; None where it is none."""
     if len(pts) < 5:
-        return ranks
+        return None
     stamps = np.asarray(pts, np.float64) - pts[0]
     step = float(np.median(np.diff(stamps)))
     counts = np.rint(np.diff(stamps) / step)
     if (counts < 1).any():
-        return ranks
+        return None
     places = np.concatenate(([0.0], np.cumsum(counts)))
     step = stamps[-1] / places[-1]  # the mean: the median of rounded stamps would drift
-    missing = places[-1] + 1 - len(pts)
-    even = bool((np.abs(stamps / step - places) < 0.3).all())
-    # With variable frame rate a gap is no loss.
-    if not even or missing > MOST_MISSING * (places[-1] + 1):
-        return ranks
+    if not (np.abs(stamps / step - places) < 0.3).all():
+        return None
     return tuple(int(place) for place in places)
+
+
+def _missing(numbers: Sequence[int]) -> int:
+    """How many of the numbers up to the last one are not there."""
+    return numbers[-1] + 1 - len(numbers) if numbers else 0
+
+
+def _gaps(pts: tuple[int, ...], numbers: Sequence[int]) -> list[str]:
+    """What gaps between time stamps say, in words."""
+    if missing := _missing(numbers):
+        return [f"its time stamps leave gaps where {missing} frames are missing"]
+    if missing := _missing(_places(pts) or ()):
+        return [
+            f"its time stamps leave room for {missing} frames more than the {len(pts)} that are "
+            "there: a variable frame rate, or lost frames"
+        ]
+    return []
 
 
 def _shortfall(container: Any, stream: Any, packets: int, pts: tuple[int, ...]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.frames.matcher import Anchor, Matcher
-from cemi_dask.frames.motion import look_at, reduction
+from cemi_dask.frames.motion import Look, look_at, reduction
 from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.frames.selection import Candidate, Selector, overlap_of
 from cemi_dask.frames.shear import Sight
@@ -26,6 +26,9 @@ SURPRISE_PX, SURPRISE = 3.0, 0.1  # px, or of the step, by which a place may mis
 CALM = 2  # pictures at their expected places before any is passed by
 DROP, BACK = 0.6, 0.8  # of the usual score: a picture below is suspect if the next is above
 BLURRED = 0.75  # of the next picture's sharpness
+TRIAL = 3  # pictures at the start of a stretch that are compared before one is believed
+ALIKE = 0.8  # of the best score among them
+TORN_RUN = 4  # torn pictures in a row: then the whole recording is distorted like that
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ class RowFollower:
 
     Each picture is matched with an anchor behind it. One that does not match is held back
     until the next one decides: either that matches the anchor again (the held one is refused
-    as "unmatched"), or a new stretch starts, whose distance is later bridged by the row's mean
-    velocity. `sink` gets every frame taken, in order. `sights` keeps a few numbers of every
-    matched picture.
+    as "unmatched"), or a new stretch starts, whose distance is later bridged. Pictures whose
+    lines do not belong together are refused as "torn", smeared ones as "blurred". `sink` gets
+    every frame taken, in order. `sights` keeps a few numbers of every matched picture.
     """
 
     shape: tuple[int, int]
@@ -68,12 +71,14 @@ class RowFollower:
         self._factor = reduction(self.shape)
         self._selector = Selector(self.shape, self.options, self._take, self._confirm)
         self._matcher = Matcher(self.shape, self.options)
-        self._held: tuple[Picture, F32] | None = None
+        self._trial: list[tuple[Picture, Look]] = []
+        self._held: tuple[Picture, Look] | None = None
         self._passed: list[Picture] = []
         self._skip = 0
         self._calm = 0
         self._fastest = 0.0
-        self._suspect: Anchor | None = None
+        self._suspect: tuple[Anchor, Track] | None = None
+        self._torn = 0
         self._steps: list[tuple[float, float]] = []  # px per second
 
     def see(self, picture: Picture) -> None:
@@ -90,7 +95,11 @@ class RowFollower:
         while self._passed and not self._look(self._passed.pop()):
             pass
         if self._held is not None:
-            self._start_stretch(*self._held)
+            held, self._held = self._held, None
+            self._break()
+            self._trial = [held]
+        while self._trial:
+            self._settle_trial()
         self._settle_suspect(None)
         if self.stretches:
             self._selector.finish(self.stretches[-1].last)
@@ -117,10 +126,12 @@ class RowFollower:
         return False
 
     def _follow(self, picture: Picture, small: F32) -> None:
-        if self._matcher.anchor is None:
-            self._start_stretch(picture, small)
-            return
         look = look_at(small, factor=self._factor, small=small)
+        if not self._matcher.started:
+            self._trial.append((picture, look))
+            if len(self._trial) == TRIAL:
+                self._settle_trial()
+            return
         passed, self._passed = self._passed, []
         found = self._matcher.match(picture, look, thorough=not passed)
         if passed and (found is None or self._far(found) or self._surprising(picture, found)):
@@ -129,18 +140,32 @@ class RowFollower:
             passed, again = [], passed
             for earlier in again:
                 self._look(earlier)
-            found = self._matcher.match(picture, look) if self._held is None else None
+            if not self._matcher.started:
+                self._trial.append((picture, look))
+                return
+            found = self._matcher.match(picture, look)
+        self._judge(picture, look, found, passed)
+
+    def _judge(
+        self, picture: Picture, look: Look, found: Track | None, passed: Sequence[Picture]
+    ) -> None:
+        """Takes in a picture that lies at `found`, holds it back, or refuses it."""
         if found is None:
-            self._lose(picture, small)
+            self._lose(picture, look)
             return
         if self._held is not None:
             self.refused.append((replace(self._held[0], image=None), "unmatched"))
             self._held = None
+        if self._matcher.torn(found) and self._torn < TORN_RUN:
+            self._torn += 1
+            self._calm = self._skip = 0
+            self.refused.append((replace(picture, image=None), "torn"))
+            return
+        self._torn = 0
         surprised = self._surprising(picture, found)
         self._calm = 0 if surprised else self._calm + 1
-        if surprised:
-            passed = []
-        self._accept(Anchor(_placed(picture, found, self._matcher.origin), look), passed)
+        here = Anchor(_placed(picture, found, self._matcher.origin), look)
+        self._accept(here, found, () if surprised else passed)
 
     def _far(self, found: Track) -> bool:
         """True where a picture lies so far from the newest one that the choice gets narrow."""
@@ -155,14 +180,13 @@ class RowFollower:
         step = abs(origin.x_px + found.dx_px - last.x_px)
         turned = abs(origin.shear + found.shear - last.shear) * self.shape[0]
         slack = max(SURPRISE_PX, SURPRISE * step)
-        return (
-            found.bent or turned > SURPRISE_PX or self._matcher.surprise_px(picture, found) > slack
-        )
+        missed = self._matcher.surprise_px(picture, found)
+        return self._matcher.torn(found) or turned > SURPRISE_PX or missed > slack
 
-    def _accept(self, here: Anchor, passed: Sequence[Picture] = ()) -> None:
+    def _accept(self, here: Anchor, found: Track, passed: Sequence[Picture] = ()) -> None:
         """Takes in a placed picture, and those `passed` by before it."""
-        usual, score = self._matcher.usual_score, here.candidate.score
-        self._settle_suspect(here.candidate if score >= BACK * usual else None)
+        usual = self._matcher.usual_score
+        self._settle_suspect(here.candidate if found.score >= BACK * usual else None)
         before = self.stretches[-1].last
         step = here.candidate.x_px - before.x_px, here.candidate.y_px - before.y_px
         elapsed = here.candidate.picture.clock - before.picture.clock
@@ -171,13 +195,13 @@ class RowFollower:
         speed = (1.0 - float(overlap_of(*step, self.shape))) / (len(passed) + 1)
         # A stage at rest may go on at any time, and then at its former speed.
         self._fastest = speed = max(speed, self._fastest)
-        if score < DROP * usual:
-            self._suspect, self._skip = here, 0
+        if found.score < DROP * usual:
+            self._suspect, self._skip = (here, found), 0
             return
         self._skip = self._pictures_to_pass(speed) if self._calm >= CALM else 0
         for picture in passed if elapsed > 0 else ():
             self._selector.add(_between(before, here.candidate, picture))
-        self._keep(here)
+        self._keep(here, found)
 
     def _pictures_to_pass(self, speed: float) -> int:
         """How many pictures need no look, at `speed` (frames per picture).
@@ -190,19 +214,18 @@ class RowFollower:
             count = int(GRAIN / speed)
         return int(np.clip(count - 1, 0, MAX_SKIP))
 
-    def _keep(self, here: Anchor) -> None:
-        candidate = here.candidate
-        origin = self._matcher.origin
+    def _keep(self, here: Anchor, found: Track) -> None:
+        candidate, origin = here.candidate, self._matcher.origin
         self.stretches[-1].last = candidate
         self._note(candidate)
         self._selector.add(candidate)
         shared = overlap_of(candidate.x_px - origin.x_px, candidate.y_px - origin.y_px, self.shape)
-        self._matcher.accept(here, score=candidate.score, renew=bool(shared < ANCHOR_OVERLAP))
+        self._matcher.accept(here, found, renew=bool(shared < ANCHOR_OVERLAP))
 
     def _note(self, candidate: Candidate) -> None:
         picture, number = candidate.picture, len(self.stretches) - 1
         place = candidate.x_px, candidate.y_px, candidate.shear
-        sight = Sight(picture.clock, picture.source_index, *place, number, candidate.bent)
+        sight = Sight(picture.clock, picture.source_index, *place, number, candidate.rough)
         insort(self.sights, sight, key=lambda other: (other.stretch, other.clock))
 
     def _confirm(self, candidate: Candidate, near: Candidate) -> Candidate | None:
@@ -220,52 +243,78 @@ class RowFollower:
             self.refused.append((replace(candidate.picture, image=None), reason))
             return None
         if found is None:
-            placed = replace(candidate, matched=True)  # its neighbours place it well enough
+            placed = replace(candidate, matched=True, rough=True)
         else:
             placed = _placed(candidate.picture, found, near)
         self._note(placed)
         return placed
 
     def _settle_suspect(self, after: Candidate | None) -> None:
-        """Keeps a picture that matched badly, unless the one after it is sharper.
+        """Keeps a picture that matched badly where the one `after` it does so too (None).
 
-        Both show nearly the same place, so that a smeared one shows against the next; where
-        both match badly the specimen has less structure there.
+        Then the specimen has less structure there. Otherwise it is smeared, which shows
+        against the next picture of nearly the same place, or its lines do not belong together.
         """
         suspect, self._suspect = self._suspect, None
         if suspect is None:
             return
-        if after is not None:
-            if sharpness(suspect.candidate.image) < BLURRED * sharpness(after.image):
-                picture = replace(suspect.candidate.picture, image=None)
-                self.refused.append((picture, "blurred"))
-                return
-            # Sharp, but unlike its neighbours: the stage moved while it was scanned.
-            suspect = Anchor(replace(suspect.candidate, bent=True), suspect.look)
-        self._keep(suspect)
+        here, found = suspect
+        if after is None:
+            self._keep(here, found)
+            return
+        blurred = sharpness(here.candidate.image) < BLURRED * sharpness(after.image)
+        picture = replace(here.candidate.picture, image=None)
+        self.refused.append((picture, "blurred" if blurred else "torn"))
 
-    def _lose(self, picture: Picture, small: F32) -> None:
+    def _lose(self, picture: Picture, look: Look) -> None:
         """Holds back a picture that does not match; two in a row start a new stretch."""
-        if self._held is not None:
-            held, self._held = self._held, None
-            self._start_stretch(*held)
-            look = look_at(small, factor=self._factor, small=small)
-            found = self._matcher.match(picture, look)
-            if found is not None:
-                self._accept(Anchor(_placed(picture, found, self._matcher.origin), look))
-                return
-        self._held = picture, small
+        if self._held is None:
+            self._held = picture, look
+            return
+        held, self._held = self._held, None
+        self._break()
+        self._trial = [held, (picture, look)]
 
-    def _start_stretch(self, picture: Picture, small: F32) -> None:
+    def _break(self) -> None:
+        """Ends the stretch: what comes next is not linked to it."""
         self._settle_suspect(None)
-        if self.stretches:
+        if self.stretches and self._matcher.started:
             done = self.stretches[-1]
             self._selector.finish(done.last)
             done.last = _bare(done.last)
+        self._matcher.stop()
+        self._skip = self._calm = self._torn = 0
+
+    def _settle_trial(self) -> None:
+        """Starts a stretch with the first picture on trial, if others agree with it.
+
+        The first picture may be torn: all that follow would miss it, and be refused.
+        """
+        trial, self._trial = self._trial, []
+        pairs = [
+            (i, self._matcher.pair(trial[i][1], trial[j][1]))
+            for i in range(len(trial))
+            for j in range(i + 1, len(trial))
+        ]
+        straight = [(i, p.score) for i, p in pairs if p is not None and not self._matcher.torn(p)]
+        best = max((score for _, score in straight), default=0.0)
+        first = [score for i, score in straight if i == 0]
+        strange = all(p is None for i, p in pairs if i == 0)
+        if len(trial) > 1 and best and not strange and max(first, default=0.0) < ALIKE * best:
+            self.refused.append((replace(trial[0][0], image=None), "torn"))
+            self._trial = trial[1:]
+            return
+        self._start_stretch(*trial[0])
+        for picture, look in trial[1:]:
+            if not self._matcher.started:
+                self._trial.append((picture, look))
+            else:
+                self._judge(picture, look, self._matcher.match(picture, look), ())
+
+    def _start_stretch(self, picture: Picture, look: Look) -> None:
         here = Candidate(picture, 0.0, 0.0)
         self.stretches.append(Stretch(_bare(here), here))
-        self._matcher.start(Anchor(here, look_at(small, factor=self._factor, small=small)))
-        self._skip = 0
+        self._matcher.start(Anchor(here, look))
         self._note(here)
         self._selector.add(here)
 
@@ -285,7 +334,6 @@ def _placed(picture: Picture, found: Track, origin: Candidate) -> Candidate:
         origin.y_px + found.dy_px,
         shear=origin.shear + found.shear,
         score=found.score,
-        bent=found.bent,
     )
 
 
@@ -307,32 +355,3 @@ def _between(before: Candidate, after: Candidate, picture: Picture) -> Candidate
 def _bare(candidate: Candidate) -> Candidate:
     """The same candidate without its picture, so that memory does not grow with the row."""
     return replace(candidate, picture=replace(candidate.picture, image=None))
-
-
-def bridge(follower: RowFollower) -> tuple[list[tuple[float, float]], list[str]]:
-    """Origin (x, y) in px of every stretch in the row, and a warning for every gap.
-
-    The first stretch starts at (0, 0). Gaps are bridged by the row's median velocity, or,
-    where no motion could be measured at all, by the step that gives the overlap aimed at.
-    """
-    velocity = follower.velocity_px_s()
-    step_px = (1 - follower.options.target) * follower.shape[1]
-    origins = [(0.0, 0.0)]
-    warnings = []
-    for before, after in zip(follower.stretches, follower.stretches[1:], strict=False):
-        last, first = before.last, after.first
-        elapsed = first.picture.clock - last.picture.clock
-        x, y = step_px, 0.0
-        if velocity is not None:
-            x, y = velocity[0] * elapsed, velocity[1] * elapsed
-        origins.append((origins[-1][0] + last.x_px + x, origins[-1][1] + last.y_px + y))
-        basis = (
-            "no motion could be measured, so the step is a guess"
-            if velocity is None
-            else f"placed by the mean velocity ({velocity[0]:.1f} px/s along the row)"
-        )
-        warnings.append(
-            f"recorded frames {last.source_index} and {first.source_index} share nothing "
-            f"measurable; {basis}"
-        )
-    return origins, warnings

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from cemi_dask.errors import InputError, NoOverlapError
 from cemi_dask.frames.averaging import FrameLooks, SeenPictures, average_row, told_looks
+from cemi_dask.frames.bridge import bridge
 from cemi_dask.frames.options import ScanTiming, SelectionOptions
 from cemi_dask.frames.refresh import Refresh, ScanAssembler
-from cemi_dask.frames.row import RowFollower, Taken, bridge
+from cemi_dask.frames.row import RowFollower, Taken
 from cemi_dask.frames.selection import overlap_of
 from cemi_dask.frames.shading import ShadingSink
 from cemi_dask.frames.shear import row_shear, seconds_per_line

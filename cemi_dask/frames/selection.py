@@ -16,7 +16,6 @@ SPACING = 1 / 12  # of a frame: candidates nearer together than this are not kep
 STEP_PARTS = 6  # nor than so many parts of the wanted step, where frames overlap much
 HORIZON = 2.2  # of a frame: a choice is made when the candidates reach so far ahead,
 HORIZON_STEPS = 3.8  # or so many wanted steps, where these are short
-BENT_COST = 6.0  # more than a little too much overlap, less than too little
 STANDSTILL = 0.02  # of a frame: a row that moves less than this gives one frame
 
 
@@ -24,9 +23,8 @@ STANDSTILL = 0.02  # of a frame: a row that moves less than this gives one frame
 class Candidate:
     """A picture that might be taken: where it lies (px), how it matched, and its shear.
 
-    `shear` is against the first picture of its stretch; `bent` means that its lines do not
-    lie on one straight line, because the stage changed its speed meanwhile. The place of one
-    that is not `matched` is interpolated.
+    `shear` is against the first picture of its stretch. The place of one that is not `matched`
+    is interpolated, and only roughly right (`rough`) where it could not be matched later.
     """
 
     picture: Picture
@@ -34,7 +32,7 @@ class Candidate:
     y_px: float
     shear: float = 0.0
     score: float = 0.0
-    bent: bool = False
+    rough: bool = False
     matched: bool = True
 
     @property
@@ -162,7 +160,6 @@ class Selector:
         x, y = self._places(self._window)
         overlap = overlap_of(x[:, None] - x, y[:, None] - y, self._shape)
         steps = _step_cost(overlap, self._options)
-        steps = steps + BENT_COST * np.array([c.bent for c in self._window])
         costs = np.zeros(len(x))
         links = [0] * len(x)
         for j in range(1, len(x)):

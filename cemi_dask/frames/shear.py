@@ -14,6 +14,7 @@ REACH = 3  # matched pictures on either side that tell the velocity at one of th
 EVEN = 0.15  # by which steps of an even motion may differ,
 EVEN_PX = 2.0  # or by so many px per step
 WINDOW = 30  # matched pictures on either side over which both measures of shear are balanced
+LEAST_RANGE = 0.01  # of relative shears: less comes from noise and jitter
 LEAST_FIT = 0.8  # part of the relative shears that the velocities must explain
 
 
@@ -21,8 +22,8 @@ LEAST_FIT = 0.8  # part of the relative shears that the velocities must explain
 class Sight:
     """A matched picture: when it was complete (s), its number, its place (px) and its shear.
 
-    Place and shear are against the first picture of its unbroken stretch; they say little of
-    one that is `bent`, because the stage changed its speed while it was scanned.
+    Place and shear are against the first picture of its unbroken stretch; those of a `rough`
+    one are only interpolated.
     """
 
     clock: float
@@ -31,7 +32,7 @@ class Sight:
     y_px: float
     shear: float
     stretch: int
-    bent: bool = False
+    rough: bool = False
 
 
 def velocities(sights: Sequence[Sight]) -> tuple[F64, npt.NDArray[np.bool_]]:
@@ -40,7 +41,7 @@ def velocities(sights: Sequence[Sight]) -> tuple[F64, npt.NDArray[np.bool_]]:
     A straight line is fitted to the neighbours up to which the steps stay alike. NaN for a
     sight without neighbours.
     """
-    straight = [n for n, s in enumerate(sights) if not s.bent]
+    straight = [n for n, s in enumerate(sights) if not s.rough]
     found = np.full(len(sights), np.nan)
     even = np.zeros(len(sights), bool)
     found[straight], even[straight] = _velocities([sights[n] for n in straight])
@@ -86,7 +87,7 @@ def seconds_per_line(sights: Sequence[Sight]) -> float | None:
     speed, even = velocities(sights)
     shear = np.array([s.shear for s in sights])
     stretch = np.array([s.stretch for s in sights])
-    top, bottom, total = 0.0, 0.0, 0.0
+    top, bottom, total, most = 0.0, 0.0, 0.0, 0.0
     for number in np.unique(stretch):
         use = (stretch == number) & even & np.isfinite(speed)
         if use.sum() < 2 * REACH:
@@ -94,7 +95,8 @@ def seconds_per_line(sights: Sequence[Sight]) -> float | None:
         v, s = speed[use] - np.median(speed[use]), shear[use] - np.median(shear[use])
         v, s = v - v.mean(), s - s.mean()
         top, bottom, total = top + v @ s, bottom + v @ v, total + s @ s
-    if not bottom or not total or top <= 0 or top**2 < LEAST_FIT * bottom * total:
+        most = max(most, float(np.ptp(s)))
+    if most < LEAST_RANGE or top <= 0 or top**2 < LEAST_FIT * bottom * total:
         return None
     return float(top / bottom)
 

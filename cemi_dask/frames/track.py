@@ -30,26 +30,21 @@ SETTLED_PX = 0.5  # reduced px
 LEAN_STEP_PX = 3.0  # by which a step may move the outermost lines
 CAPTURE_PX = 2.5  # a step further from the start has left its peak
 LEAST_LINES, LEAST_COLUMNS = 24, 24
-BENT_PX = 0.6  # bands that lie further off one line, full px
 STRAIGHT_PX = 0.3  # a relative shear that moves no line by more is not undone first
 
 
 @dataclass(frozen=True)
 class Track:
     """Displacement (full px) of a frame at its middle line, its shear against the reference
-    (px per px), the correlation of the smoothed overlap, and by how much its bands miss one
-    line (rms, full px)."""
+    (px per px), the correlation of the smoothed overlap, by how much its bands of lines miss
+    one straight line (rms, full px), and the correlation of every band."""
 
     dx_px: float
     dy_px: float
     shear: float
     score: float
     bend_px: float
-
-    @property
-    def bent(self) -> bool:
-        """True where no one shear fits: the stage changed its speed, or the place is wrong."""
-        return self.bend_px > BENT_PX
+    bands: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,26 +52,39 @@ class _Lines:
     """Sums over the columns of every line of the overlap.
 
     `line` (m) counts from the new picture's middle line; `force` (m, 2) and `curvature`
-    (m, 2, 2) are those of the least-squares step.
+    (m, 2, 2) are those of the least-squares step; `products` (m, 3) those of both pictures
+    less their means, reference squared, mixed, new squared.
     """
 
     line: F64
     force: F64
     curvature: F64
+    products: F64
     score: float
+
+    def cuts(self) -> npt.NDArray[np.intp]:
+        """The first line of every band."""
+        return np.linspace(0, len(self.line), BANDS + 1).round().astype(np.intp)[:-1]
+
+    def band_scores(self) -> tuple[float, ...]:
+        """The correlation of the pictures in every band."""
+        first, mixed, second = np.add.reduceat(self.products, self.cuts()).T
+        scores = mixed / np.sqrt(np.maximum(first * second, 1e-12))
+        return tuple(float(v) for v in scores)
 
 
 @dataclass(frozen=True)
 class _Fixed:
-    """The reference's side of an overlap: its box (top, bottom, left, end), pixels, gradients,
-    mean and standard deviation, and sums of products of the gradients (xx, xy, yy) by line."""
+    """The reference's side of an overlap: its box (top, bottom, left, end), pixels less their
+    mean, gradients, standard deviation, and by line the sums of squared pixels (`power`) and
+    of products of the gradients (xx, xy, yy)."""
 
     box: tuple[int, int, int, int]
     value: F32
     along_x: F32
     along_y: F32
-    mean: float
     std: float
+    power: F64
     curvature: tuple[F64, F64, F64]
 
 
@@ -111,7 +119,7 @@ def track(
         if tilt and not leaning and max(abs(dx), abs(dy)) < LAST_STEP_PX:
             x, y = (float(v) * new.factor for v in place - step)
             bend = _bend(lines, (dx, dy, tilt)) * new.factor
-            return Track(x, y, shear - tilt, lines.score, bend)
+            return Track(x, y, shear - tilt, lines.score, bend, lines.band_scores())
         place = place - np.clip(step, -1.0, 1.0)
         if leaning:
             shear -= float(np.clip(tilt, -LEAN_STEP_PX / half, LEAN_STEP_PX / half))
@@ -154,11 +162,11 @@ def _compare(
     mean, std = _spread(moved)
     if min(part.std, std) <= 1e-6:
         return None
-    product = float(np.einsum("ij,ij->", part.value, moved)) / moved.size - part.mean * mean
-    score = product / (part.std * std)
+    moved -= np.float32(mean)
+    products = np.stack([part.power, _by_line(part.value, moved), _by_line(moved, moved)], axis=1)
+    score = float(products[:, 1].sum()) / (moved.size * part.std * std)
     gain = part.std / std
     miss = part.value - np.float32(gain) * moved
-    miss -= np.float32(part.mean - gain * mean)
     force = np.stack([_by_line(g, miss) for g in (part.along_x, part.along_y)], axis=1)
     # Noise has gradients too, which would make the steps too short.
     noise = max(0.0, 1 - score) * part.std**2 * (end - left) / (2 * SMOOTH_PX**2)
@@ -166,7 +174,7 @@ def _compare(
     xx, yy = np.maximum(xx - noise, 0.1 * xx), np.maximum(yy - noise, 0.1 * yy)
     curvature = np.stack([xx, xy, xy, yy], axis=1).reshape(-1, 2, 2)
     line = np.arange(top, bottom) - down - (small.shape[0] - 1) / 2
-    return _Lines(line, force, curvature, score)
+    return _Lines(line, force, curvature, products, score)
 
 
 def _fixed_part(fixed: Slopes, whole: tuple[int, int]) -> _Fixed | None:
@@ -182,7 +190,9 @@ def _fixed_part(fixed: Slopes, whole: tuple[int, int]) -> _Fixed | None:
         end = left + WIDTH_PX
     value, x, y = (v[top:bottom, left:end] for v in (fixed.value, fixed.along_x, fixed.along_y))
     sums = _by_line(x, x), _by_line(x, y), _by_line(y, y)
-    return _Fixed((top, bottom, left, end), value, x, y, *_spread(value), sums)
+    mean, std = _spread(value)
+    value = value - np.float32(mean)
+    return _Fixed((top, bottom, left, end), value, x, y, std, _by_line(value, value), sums)
 
 
 def _step(lines: _Lines, *, lean: bool = True) -> tuple[float, float, float]:
@@ -216,7 +226,7 @@ def _bend(lines: _Lines, step: tuple[float, float, float]) -> float:
     dx, dy, tilt = step
     xx, xy = lines.curvature[:, 0, 0], lines.curvature[:, 0, 1]
     left = lines.force[:, 0] - xx * (dx + tilt * lines.line) - xy * dy
-    cuts = np.linspace(0, len(left), BANDS + 1).round().astype(int)[:-1]
+    cuts = lines.cuts()
     left, weight = np.add.reduceat(left, cuts), np.add.reduceat(xx, cuts)
     return float(np.sqrt((left**2 / weight).sum() / weight.sum()))
 

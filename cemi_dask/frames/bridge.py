@@ -1,4 +1,4 @@
-"""Where the unbroken stretches of a row lie against each other, when nothing measured links them."""
+"""Where the unbroken stretches of a row lie, which no measurement links."""
 
 from __future__ import annotations
 

@@ -64,8 +64,7 @@ class Matcher:
         self._usual_bend_px = 0.0
         self._usual_bands: F64 | None = None
 
-    @property
-    def started(self) -> bool:
+    def has_anchor(self) -> bool:
         """Whether there is a picture to match with."""
         return self.anchor is not None
 

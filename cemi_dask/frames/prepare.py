@@ -169,11 +169,14 @@ def _spread(path: str, count: int) -> Iterator[npt.NDArray[Any]]:
     if len(index.key_pts) >= count > 0:
         steps = np.unique(np.linspace(0, len(index.key_pts) - 1, count + 2).round()[1:-1])
         with open_video(path) as opened:
-            for n in steps.astype(int):
-                picture = frame_near(opened, index.key_pts[n])
-                if picture is not None:
-                    yield picture
-        return
+            near = [
+                frame_near(opened, index.key_pts[n], not_before=index.key_pts[max(0, n - 1)])
+                for n in steps.astype(int)
+            ]
+        found = [picture for picture in near if picture is not None]
+        if 2 * len(found) >= len(steps):
+            yield from found
+            return
     stride = max(1, min(index.recorded, 96) // (count + 1))
     pictures = (p.image for p in decode_video(path, index) if p.image is not None)
     yield from islice(pictures, stride // 2, count * stride, stride)

@@ -127,7 +127,7 @@ class RowFollower:
 
     def _follow(self, picture: Picture, small: F32) -> None:
         look = look_at(small, factor=self._factor, small=small)
-        if not self._matcher.started:
+        if not self._matcher.has_anchor():
             self._trial.append((picture, look))
             if len(self._trial) == TRIAL:
                 self._settle_trial()
@@ -140,7 +140,7 @@ class RowFollower:
             passed, again = [], passed
             for earlier in again:
                 self._look(earlier)
-            if not self._matcher.started:
+            if not self._matcher.has_anchor():
                 self._trial.append((picture, look))
                 return
             found = self._matcher.match(picture, look)
@@ -278,7 +278,7 @@ class RowFollower:
     def _break(self) -> None:
         """Ends the stretch: what comes next is not linked to it."""
         self._settle_suspect(None)
-        if self.stretches and self._matcher.started:
+        if self.stretches and self._matcher.has_anchor():
             done = self.stretches[-1]
             self._selector.finish(done.last)
             done.last = _bare(done.last)
@@ -306,7 +306,7 @@ class RowFollower:
             return
         self._start_stretch(*trial[0])
         for picture, look in trial[1:]:
-            if not self._matcher.started:
+            if not self._matcher.has_anchor():
                 self._trial.append((picture, look))
             else:
                 self._judge(picture, look, self._matcher.match(picture, look), ())

@@ -187,8 +187,14 @@ def read_video_frame(
     )
 
 
-def frame_near(opened: tuple[Any, Any], key_pts: int) -> Grey | None:
-    """The first frame that decodes from about a key frame on, for looking at; None: none does."""
+def frame_near(
+    opened: tuple[Any, Any], key_pts: int, *, not_before: int | None = None
+) -> Grey | None:
+    """The first frame that decodes from about a key frame on, for looking at; None: none does.
+
+    None too where seeking lands before the time stamp `not_before`: an AVI that lacks its index
+    gives its first frame whatever is asked for.
+    """
     container, stream = opened
     try:
         container.seek(key_pts, stream=stream, backward=True, any_frame=False)
@@ -196,6 +202,8 @@ def frame_near(opened: tuple[Any, Any], key_pts: int) -> Grey | None:
         return None
     for frame, _ in _frames(container, stream):
         if frame is not None and not frame.is_corrupt:
+            if not_before is not None and frame.pts is not None and frame.pts < not_before:
+                return None
             return _Reader(stream).grey(frame)
     return None
 

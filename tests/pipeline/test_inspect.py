@@ -121,6 +121,20 @@ def test_the_overlaps_are_those_of_the_true_positions(torn: Path, told: dict[str
     assert told["overlap"]["max"] <= 0.6
 
 
+def test_the_bar_of_a_truncated_avi_is_found_without_its_index(tmp_path: Path) -> None:
+    """Seeking in such a file gives its first frame always, in which everything is at rest."""
+    options = {"rows": 1, "frames_per_row": 3, "looks": 12, "frame_shape": (160, 256), "seed": 8}
+    simulate_videos(
+        tmp_path, SimulateOptions(**options, data_bar_px=40, codec="mjpeg", noise_sigma=5)
+    )
+    whole = facts(tmp_path / "row_000.avi")["files"][0]
+    cut(tmp_path / "row_000.avi", 0.7)
+    (entry,) = facts(tmp_path / "row_000.avi")["files"]
+    assert entry["crop"] == whole["crop"] == {"top": 0, "bottom": 40, "left": 0, "right": 0}
+    assert entry["recorded"] < whole["recorded"] == entry["video"]["announced"]
+    assert entry["motion"]["speed_px_s"] == pytest.approx(whole["motion"]["speed_px_s"], rel=0.05)
+
+
 def test_the_noise_is_that_of_the_pixels_to_5_per_cent(tmp_path: Path) -> None:
     """Against the difference of two videos that differ by their noise alone."""
     pictures = []

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--blank", type=float, default=0.0, help="fraction of blank frames")
     parser.add_argument("--tiles", action="store_true", help="tiles with stage positions")
     parser.add_argument("--codec", default="ffv1", help="ffv1, mjpeg, h264 or mpeg4")
+    parser.add_argument("--average", default="none", help="frames.average: none or motion")
     parser.add_argument("--seeds", type=int, default=1, help="number of ingots, seeds 0, 1, ...")
     given = parser.parse_args()
     found = [measure(given, seed) for seed in range(given.seeds)]
@@ -65,7 +66,9 @@ def measure(given: argparse.Namespace, seed: int) -> dict[str, Any]:
         if given.tiles:
             source |= {"pixel_um": options.specimen.pixel_um}
             source["tiles"] = {"positions": str(made.positions_csv)}
-        config = parse_config({"name": "positions", "input": source})
+        config = parse_config(
+            {"name": "positions", "input": source, "frames": {"average": given.average}}
+        )
         summary = run(config, out=folder / "run", until="solve", progress=Lines(30)).summary
         positions = pd.read_csv(folder / "run" / "tables" / "positions.csv")
         truth = made.table("truth")

@@ -10,10 +10,8 @@ import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
 
-REACH = 3  # matched pictures on either side that tell the velocity at one of them
-EVEN = 0.15  # by which steps of an even motion may differ,
-EVEN_PX = 2.0  # or by so many px per step
-WINDOW = 30  # matched pictures on either side over which both measures of shear are balanced
+WINDOW = 30  # matched pictures on either side over which shear and motion are balanced
+LEAST_SIGHTS = 6
 LEAST_RANGE = 0.01  # of relative shears: less comes from noise and jitter
 LEAST_FIT = 0.8  # part of the relative shears that the velocities must explain
 
@@ -35,88 +33,59 @@ class Sight:
     rough: bool = False
 
 
-def velocities(sights: Sequence[Sight]) -> tuple[F64, npt.NDArray[np.bool_]]:
-    """(velocity along x at every sight, px/s; whether the motion is even there).
-
-    A straight line is fitted to the neighbours up to which the steps stay alike. NaN for a
-    sight without neighbours.
-    """
-    straight = [n for n, s in enumerate(sights) if not s.rough]
-    found = np.full(len(sights), np.nan)
-    even = np.zeros(len(sights), bool)
-    found[straight], even[straight] = _velocities([sights[n] for n in straight])
-    return found, even
-
-
-def _velocities(sights: Sequence[Sight]) -> tuple[F64, npt.NDArray[np.bool_]]:
-    clock = np.array([s.clock for s in sights])
-    x = np.array([s.x_px for s in sights])
-    stretch = np.array([s.stretch for s in sights])
-    found = np.full(len(sights), np.nan)
-    even = np.zeros(len(sights), bool)
-    linked = (np.diff(stretch) == 0) & (np.diff(clock) > 0)
-    step = np.where(linked, np.diff(x), np.nan) / np.where(linked, np.diff(clock), 1.0)
-    pause = np.where(linked, np.diff(clock), 1.0)
-    slack = np.maximum(EVEN * np.abs(step), EVEN_PX / pause)
-    for n in range(len(sights)):
-        sides = [k for k in (n - 1, n) if 0 <= k < len(step) and np.isfinite(step[k])]
-        if not sides:
-            continue
-        alike = abs(step[sides[0]] - step[sides[-1]]) <= max(slack[sides[0]], slack[sides[-1]])
-        even[n] = alike
-        if not alike:
-            found[n] = float(np.mean(step[sides]))
-            continue
-        usual = float(np.mean(step[sides]))
-        first, last = n, n
-        while first > 0 and n - first < REACH and abs(step[first - 1] - usual) <= slack[first - 1]:
-            first -= 1
-        while last < len(step) and last - n < REACH and abs(step[last] - usual) <= slack[last]:
-            last += 1
-        at = clock[first : last + 1] - clock[first : last + 1].mean()
-        found[n] = float(at @ x[first : last + 1] / (at @ at))
-    return found, even
-
-
 def seconds_per_line(sights: Sequence[Sight]) -> float | None:
     """Time from line to line, s, from how shears change with the velocity; None: not seen.
 
     A picture taken at velocity v is sheared by v times this, so where the stage stops or turns
-    the relative shears of the pictures tell it without a refresh line.
+    the relative shears of the pictures tell it without a refresh line. Least squares over the
+    steps between pictures, with one unknown shear per stretch.
     """
-    speed, even = velocities(sights)
-    shear = np.array([s.shear for s in sights])
-    stretch = np.array([s.stretch for s in sights])
     top, bottom, total, most = 0.0, 0.0, 0.0, 0.0
-    for number in np.unique(stretch):
-        use = (stretch == number) & even & np.isfinite(speed)
-        if use.sum() < 2 * REACH:
+    for clock, x, relative in _stretches(sights).values():
+        if len(clock) < LEAST_SIGHTS:
             continue
-        v, s = speed[use] - np.median(speed[use]), shear[use] - np.median(shear[use])
-        v, s = v - v.mean(), s - s.mean()
+        velocity = np.diff(x) / np.diff(clock)
+        shear = (relative[1:] + relative[:-1]) / 2
+        v, s = velocity - velocity.mean(), shear - shear.mean()
         top, bottom, total = top + v @ s, bottom + v @ v, total + s @ s
-        most = max(most, float(np.ptp(s)))
+        most = max(most, float(np.ptp(shear)))
     if most < LEAST_RANGE or top <= 0 or top**2 < LEAST_FIT * bottom * total:
         return None
     return float(top / bottom)
 
 
 def row_shear(sights: Sequence[Sight], line_s: float) -> F64:
-    """Shear (px in x per px in y) of every sight, from the velocity and `line_s` per line.
+    """Shear (px in x per px in y) of every sight, from the motion and `line_s` per line.
 
-    The velocity tells the shear of an even motion; where the stage starts or stops, the
-    shears measured between pictures carry it on.
+    Shear is velocity times `line_s`, so over a window of pictures the mean shear is the way
+    they went by the time it took; that gives what all have in common, and the shears measured
+    between pictures the rest. 0 where a stretch has one picture only.
     """
-    speed, even = velocities(sights)
-    relative = np.array([s.shear for s in sights])
-    stretch = np.array([s.stretch for s in sights])
-    offset = np.where(even & np.isfinite(speed), speed * line_s - relative, np.nan)
+    stretches = _stretches(sights)
     out = np.zeros(len(sights))
-    for n in range(len(sights)):
-        near = slice(max(0, n - WINDOW), n + WINDOW + 1)
-        known = offset[near][(stretch[near] == stretch[n]) & np.isfinite(offset[near])]
-        if len(known):
-            out[n] = relative[n] + float(np.median(known))
-        elif np.isfinite(speed[n]):
-            out[n] = speed[n] * line_s
+    for n, sight in enumerate(sights):
+        clock, x, relative = stretches[sight.stretch]
+        at = int(np.searchsorted(clock, sight.clock))
+        near = slice(max(0, at - WINDOW), at + WINDOW + 1)
+        t, way, shear = clock[near], x[near], relative[near]
+        if len(t) < 2:
+            continue
+        elapsed = t[-1] - t[0]
+        common = (line_s * (way[-1] - way[0]) - np.trapezoid(shear, t)) / elapsed
+        out[n] = sight.shear + float(common)
     return out
+
+
+def _stretches(sights: Sequence[Sight]) -> dict[int, tuple[F64, F64, F64]]:
+    """(clock, x, relative shear) of the pictures of every stretch, in order of time."""
+    found = {}
+    for number in {s.stretch for s in sights}:
+        own = sorted((s for s in sights if s.stretch == number and not s.rough), key=_clock)
+        own = [s for n, s in enumerate(own) if n == 0 or s.clock > own[n - 1].clock]
+        columns = np.array([(s.clock, s.x_px, s.shear) for s in own], np.float64).reshape(-1, 3)
+        found[number] = (columns[:, 0], columns[:, 1], columns[:, 2])
+    return found
+
+
+def _clock(sight: Sight) -> float:
+    return sight.clock

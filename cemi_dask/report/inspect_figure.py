@@ -38,6 +38,7 @@ MOST_FILES = 6  # with panels of their own; all others are in the summary alone
 HEAD_IN, FOOT_IN, SUMMARY_IN = 0.55, 0.15, 2.3
 # left edge and width of the panels, in
 PANELS = ((0.62, 2.6), (3.85, 2.85), (7.15, 1.5), (9.0, 1.35), (10.65, 3.25))
+BAD = ("CANNOT BE USED", "left out", "missing", "warning")  # names of facts to be seen first
 MOST_NUMBERED = 60  # tiles that bear their numbers
 LINE_IN = 0.122  # of the text panel
 MOST_LINES = 22
@@ -173,7 +174,7 @@ def _trace(axes: Axes, facts: Facts) -> None:
     for turn in motion["reversals"]:
         axes.axvline(turn, color=RED, lw=0.8, ls=":")
     pauses, turns = len(motion["pauses"]), len(motion["reversals"])
-    axes.set_title(f"Motion of the stage: {pauses} pauses (grey), {turns} turns")
+    axes.set_title(f"Motion of the stage; pauses (grey): {pauses}, turns: {turns}")
     axes.set_xlabel("time (s)")
     axes.set_ylabel("position (px)")
     axes.legend(loc="best", handlelength=1.2, ncols=3, columnspacing=0.8)
@@ -256,17 +257,15 @@ def _greys(axes: Axes, one: Shown) -> None:
 
 
 def _words(axes: Axes, one: Shown) -> None:
-    """The facts in words, the bad ones in red; what does not fit is left to the table."""
+    """The facts in words, the bad ones first and in red; what does not fit is in the table."""
     axes.set_axis_off()
     height = axes.get_position().height * axes.figure.get_figure(root=True).get_size_inches()[1]
     lines: list[tuple[str, str, str]] = []
-    for name, text in one.rows:
-        if name == "note":
-            continue
-        bad = name in ("CANNOT BE USED", "left out", "missing", "warning")
-        name = "cannot use" if name == "CANNOT BE USED" else name
+    rows = [(name, text, name in BAD) for name, text in one.rows if name != "note"]
+    for name, text, bad in sorted(rows, key=lambda row: not row[2]):
+        short = "cannot use" if name == "CANNOT BE USED" else name
         for n, line in enumerate(textwrap.wrap(text, CHARACTERS)):
-            lines.append(("" if n else name, line, RED if bad else INK))
+            lines.append(("" if n else short, line, RED if bad else INK))
     if len(lines) > MOST_LINES:
         more = ("", "... more in the table and in --json", FAINT)
         lines = [*lines[: MOST_LINES - 1], more]

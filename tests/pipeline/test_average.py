@@ -43,8 +43,8 @@ def averaged(moving: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResul
 def test_positions_of_averaged_frames_are_true(averaged: RunResult, moving: Path) -> None:
     positions = pd.read_csv(averaged.out / "tables" / "positions.csv")
     truth = pd.read_csv(moving.parent / "truth.csv")
-    # 0.03 px is what undenoised frames of this size give.
-    assert compare_positions(positions, truth)["rms_px"] < 0.06
+    # Without averaging it is 0.011 px; several times that would be a shift by the averaging.
+    assert compare_positions(positions, truth)["rms_px"] < 0.04
     assert compare_positions(positions, truth)["n"] == len(positions)
 
 

@@ -31,8 +31,9 @@ def entry_rows(entry: Facts) -> list[Row]:
     if entry["error"]:
         rows.append(("CANNOT BE USED", entry["error"]))
     rows += [("left out", why) for _, why in entry.get("lost_files", [])[:MOST_TOLD]]
+    known = tuple((entry.get("video") or {}).get("problems", ()))  # told as "missing"
     for name in ("warnings", "notes"):
-        told = entry.get(name, [])
+        told = [text for text in entry.get(name, []) if not (known and text.endswith(known))]
         rows += [(name[:-1], text) for text in told[:MOST_TOLD]]
         if len(told) > MOST_TOLD:
             rows.append((name[:-1], f"and {len(told) - MOST_TOLD} more (--json tells all)"))

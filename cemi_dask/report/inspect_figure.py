@@ -174,7 +174,7 @@ def _trace(axes: Axes, facts: Facts) -> None:
     for turn in motion["reversals"]:
         axes.axvline(turn, color=RED, lw=0.8, ls=":")
     pauses, turns = len(motion["pauses"]), len(motion["reversals"])
-    axes.set_title(f"Motion of the stage; pauses (grey): {pauses}, turns: {turns}")
+    axes.set_title(f"Stage; pauses (grey): {pauses}, turns: {turns}")
     axes.set_xlabel("time (s)")
     axes.set_ylabel("position (px)")
     axes.legend(loc="best", handlelength=1.2, ncols=3, columnspacing=0.8)

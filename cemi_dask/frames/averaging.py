@@ -64,22 +64,21 @@ class SeenPictures:
         """Which pictures are averaged into the frames that the first pass took, by their ranks.
 
         Places are those of the matched pictures, and by even motion of those between them.
-        Refused pictures are no looks, and nothing is averaged into a frame placed only roughly.
+        Refused pictures are no looks.
         """
         ranks = {number: rank for rank, number in enumerate(self.source_indices)}
         places, stretch = self._places(follower, ranks)
-        taken = sorted((ranks[t.candidate.source_index], t.candidate.rough) for t in follower.taken)
-        straight = [rank for rank, rough in taken if not rough]
+        taken = sorted(ranks[t.candidate.source_index] for t in follower.taken)
         chosen = choose_looks(
             places[:, :2],
-            straight,
+            taken,
             follower.shape,
             looks=looks,
             shear=places[:, 2],
             stretch=stretch,
         )
         found = {entry.number: entry for entry in chosen}
-        return [_rounded(found.get(rank, TakenPlan(rank, ()))) for rank, _ in taken]
+        return [_rounded(found.get(rank, TakenPlan(rank, ()))) for rank in taken]
 
     def _places(
         self, follower: RowFollower, ranks: dict[int, int]
@@ -97,16 +96,13 @@ class SeenPictures:
                 if found is not None:
                     places[rank], stretch[rank] = found, number
         for sight in follower.sights:
-            known = (np.nan,) * 3 if sight.rough else (sight.x_px, sight.y_px, sight.shear)
-            places[ranks[sight.source_index]] = known
+            places[ranks[sight.source_index]] = sight.x_px, sight.y_px, sight.shear
             stretch[ranks[sight.source_index]] = sight.stretch
         for picture, _ in follower.refused:
             if picture.source_index in ranks:
                 places[ranks[picture.source_index]] = np.nan
         for taken in follower.taken:
             frame = taken.candidate
-            if frame.rough:
-                continue
             places[ranks[frame.source_index]] = frame.x_px, frame.y_px, frame.shear
             stretch[ranks[frame.source_index]] = taken.stretch
         return places, stretch
@@ -126,7 +122,7 @@ def _between(
     where neither does, the motion changed in between.
     """
     before, after = sights[at], sights[at + 1]
-    if before.rough or after.rough or not before.clock < clock < after.clock:
+    if not before.clock < clock < after.clock:
         return None
     apart = abs(after.x_px - before.x_px), abs(after.y_px - before.y_px)
     if apart[0] > FAR * shape[1] or apart[1] > FAR * shape[0]:
@@ -135,7 +131,7 @@ def _between(
     if max(apart) <= SEARCH_PX:
         return place  # at rest
     beside = [sights[k : k + 2] for k in (at - 1, at + 1) if 0 <= k < len(sights) - 1]
-    others = [_on_line(a, b, clock) for a, b in beside if not (a.rough or b.rough)]
+    others = [_on_line(a, b, clock) for a, b in beside]
     misses = [max(abs(x - place[0]), abs(y - place[1])) for x, y, _ in others]
     return None if misses and min(misses) > SEARCH_PX else place
 

@@ -31,7 +31,7 @@ SURE = 0.97  # of the usual score: a lamella away the score is hardly lower than
 ALIKE = 0.95  # of it, at a place where hardly anything but the right one lies
 BACK = 0.75  # of the usual score: a match below it is looked for everywhere
 MEMORY = 0.2  # weight of the newest score in the usual one
-LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72, 96) for sign in (1, -1))
+LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72, 96, 128) for sign in (1, -1))
 BENT_PX, BENT = 0.6, 3.0  # px, or times the usual bend, by which bands may miss one line
 MOST_BEND_PX = 5.0
 KNOWN_BAND, LOST_BAND = 0.3, 0.4  # usual score of a band that shows something; part of it left
@@ -91,7 +91,7 @@ class Matcher:
         The stage changed its speed while they were scanned, or they are damaged: their
         places miss a straight line, or a part matches far worse than it did before.
         """
-        if found.bend_px > max(BENT_PX, BENT * self._usual_bend_px):
+        if not found.bend_px <= max(BENT_PX, BENT * self._usual_bend_px):  # NaN is torn as well
             return True
         if self._usual_bands is None or len(found.bands) != len(self._usual_bands):
             return False

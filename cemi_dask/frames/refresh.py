@@ -20,7 +20,9 @@ F32 = npt.NDArray[np.float32]
 
 COLUMNS = 64  # of a line that are looked at
 STRIPES = 8
-SAME = 0.3  # of a new line's usual difference: less than that is compression, not new
+SAME = 0.3  # of a new line's difference: less than that is compression, not new
+SPLIT = 0.25  # of it: where some lines differ by less, part of the lines is not new
+COMPRESSED = 4.0  # times what such lines differ by: more is new
 FEW_LINES = 5
 LEAST_CHANGE = 0.5  # grey levels of an 8-bit picture
 TOLERANCE = 0.03  # of the height, by which a band may miss the end of the one before
@@ -122,16 +124,15 @@ class ScanAssembler:
         unit = 1.0 if dtype == np.uint8 else self._level / 50.0
         if high <= LEAST_CHANGE * unit:
             return Band(self.height)
-        whole = Band(self.height, -1, self.height)
-        if high < SAME * self._level:
-            # The stage rests and the noise is low; or it is only the compression that differs.
-            if self.mode != "scanning":
-                return whole
-            if float(np.percentile(change, 5)) > SAME * high:
-                return Band(self.height)
-            return _band(change > SAME * high, self.height)
+        same = float(np.percentile(change, 5))
+        if same > SPLIT * high:
+            # All lines differ alike: all are new, or in a scan that rests it is compression.
+            nothing = self.mode == "scanning" and high < SAME * self._level
+            self._level = max(self._level, high) if not nothing else self._level
+            return Band(self.height) if nothing else Band(self.height, -1, self.height)
         self._level = high if not self._level else 0.9 * self._level + 0.1 * high
-        return _band(change > SAME * self._level, self.height)
+        least = max(LEAST_CHANGE * unit, min(SAME * high, COMPRESSED * same))
+        return _band(change > least, self.height)
 
     def _follows(self, band: Band) -> bool:
         """True where the band begins at the line at which the one before ended, and moved."""

@@ -95,9 +95,7 @@ class RowFollower:
         while self._passed and not self._look(self._passed.pop()):
             pass
         if self._held is not None:
-            held, self._held = self._held, None
-            self._break()
-            self._trial = [held]
+            self._refuse(self._held[0], "unmatched")
         while self._trial:
             self._settle_trial()
         self._settle_suspect(None)
@@ -119,7 +117,7 @@ class RowFollower:
         if not reason:
             self._follow(picture, small)
             return True
-        self.refused.append((replace(picture, image=None), reason))
+        self._refuse(picture, reason)
         # One that was passed by before it will do as well.
         while self._passed and not self._look(self._passed.pop()):
             pass
@@ -154,13 +152,17 @@ class RowFollower:
             self._lose(picture, look)
             return
         if self._held is not None:
-            self.refused.append((replace(self._held[0], image=None), "unmatched"))
+            self._refuse(self._held[0], "unmatched")
             self._held = None
-        if self._matcher.torn(found) and self._torn < TORN_RUN:
+        if self._matcher.torn(found):
             self._torn += 1
             self._calm = self._skip = 0
-            self.refused.append((replace(picture, image=None), "torn"))
-            return
+            distorted = found.score >= BACK * self._matcher.usual_score > 0
+            if self._torn <= TORN_RUN or not distorted:
+                self._refuse(picture, "torn")
+                if self._torn > TORN_RUN:  # the anchor is lost: go on from the next picture
+                    self._break()
+                return
         self._torn = 0
         surprised = self._surprising(picture, found)
         self._calm = 0 if surprised else self._calm + 1
@@ -225,7 +227,7 @@ class RowFollower:
     def _note(self, candidate: Candidate) -> None:
         picture, number = candidate.picture, len(self.stretches) - 1
         place = candidate.x_px, candidate.y_px, candidate.shear
-        sight = Sight(picture.clock, picture.source_index, *place, number, candidate.rough)
+        sight = Sight(picture.clock, picture.source_index, *place, number)
         insort(self.sights, sight, key=lambda other: (other.stretch, other.clock))
 
     def _confirm(self, candidate: Candidate, near: Candidate) -> Candidate | None:
@@ -239,13 +241,10 @@ class RowFollower:
             look = look_at(small, factor=self._factor, small=small)
             lean = candidate.shear - near.shear
             found = self._matcher.near(reference, look, place, lean)
-        if reason:
-            self.refused.append((replace(candidate.picture, image=None), reason))
-            return None
         if found is None:
-            placed = replace(candidate, matched=True, rough=True)
-        else:
-            placed = _placed(candidate.picture, found, near)
+            self._refuse(candidate.picture, reason or "unmatched")
+            return None
+        placed = _placed(candidate.picture, found, near)
         self._note(placed)
         return placed
 
@@ -263,8 +262,7 @@ class RowFollower:
             self._keep(here, found)
             return
         blurred = sharpness(here.candidate.image) < BLURRED * sharpness(after.image)
-        picture = replace(here.candidate.picture, image=None)
-        self.refused.append((picture, "blurred" if blurred else "torn"))
+        self._refuse(here.candidate.picture, "blurred" if blurred else "torn")
 
     def _lose(self, picture: Picture, look: Look) -> None:
         """Holds back a picture that does not match; two in a row start a new stretch."""
@@ -300,8 +298,9 @@ class RowFollower:
         best = max((score for _, score in straight), default=0.0)
         first = [score for i, score in straight if i == 0]
         strange = all(p is None for i, p in pairs if i == 0)
-        if len(trial) > 1 and best and not strange and max(first, default=0.0) < ALIKE * best:
-            self.refused.append((replace(trial[0][0], image=None), "torn"))
+        alone = strange and (best or (len(trial) == 1 and self.stretches))
+        if alone or max(first, default=0.0) < ALIKE * best:
+            self._refuse(trial[0][0], "unmatched" if alone else "torn")
             self._trial = trial[1:]
             return
         self._start_stretch(*trial[0])
@@ -317,6 +316,9 @@ class RowFollower:
         self._matcher.start(Anchor(here, look))
         self._note(here)
         self._selector.add(here)
+
+    def _refuse(self, picture: Picture, reason: str) -> None:
+        self.refused.append((replace(picture, image=None), reason))
 
     def _take(self, candidate: Candidate) -> None:
         if self.sink is not None:

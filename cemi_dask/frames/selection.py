@@ -24,7 +24,7 @@ class Candidate:
     """A picture that might be taken: where it lies (px), how it matched, and its shear.
 
     `shear` is against the first picture of its stretch. The place of one that is not `matched`
-    is interpolated, and only roughly right (`rough`) where it could not be matched later.
+    is interpolated.
     """
 
     picture: Picture
@@ -32,7 +32,6 @@ class Candidate:
     y_px: float
     shear: float = 0.0
     score: float = 0.0
-    rough: bool = False
     matched: bool = True
 
     @property

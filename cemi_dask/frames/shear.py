@@ -20,8 +20,7 @@ LEAST_FIT = 0.8  # part of the relative shears that the velocities must explain
 class Sight:
     """A matched picture: when it was complete (s), its number, its place (px) and its shear.
 
-    Place and shear are against the first picture of its unbroken stretch; those of a `rough`
-    one are only interpolated.
+    Place and shear are against the first picture of its unbroken stretch.
     """
 
     clock: float
@@ -30,7 +29,6 @@ class Sight:
     y_px: float
     shear: float
     stretch: int
-    rough: bool = False
 
 
 def seconds_per_line(sights: Sequence[Sight]) -> float | None:
@@ -80,7 +78,7 @@ def _stretches(sights: Sequence[Sight]) -> dict[int, tuple[F64, F64, F64]]:
     """(clock, x, relative shear) of the pictures of every stretch, in order of time."""
     found = {}
     for number in {s.stretch for s in sights}:
-        own = sorted((s for s in sights if s.stretch == number and not s.rough), key=_clock)
+        own = sorted((s for s in sights if s.stretch == number), key=_clock)
         own = [s for n, s in enumerate(own) if n == 0 or s.clock > own[n - 1].clock]
         columns = np.array([(s.clock, s.x_px, s.shear) for s in own], np.float64).reshape(-1, 3)
         found[number] = (columns[:, 0], columns[:, 1], columns[:, 2])

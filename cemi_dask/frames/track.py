@@ -24,8 +24,8 @@ SMOOTH_PX = 0.8  # Gaussian sigma on the reduced picture
 REACH_PX = 4
 BANDS = 6
 WIDTH_PX = 256  # columns compared: enough for hundredths of a pixel
-STEPS = 6
-LAST_STEP_PX = 0.15  # reduced px; the step itself is still taken
+STEPS = 8
+LAST_STEP_PX = 0.05  # reduced px; the step itself is still taken
 SETTLED_PX = 0.5  # reduced px
 LEAN_STEP_PX = 3.0  # by which a step may move the outermost lines
 CAPTURE_PX = 2.5  # a step further from the start has left its peak
@@ -77,7 +77,7 @@ class _Lines:
 class _Fixed:
     """The reference's side of an overlap: its box (top, bottom, left, end), pixels less their
     mean, gradients, standard deviation, and by line the sums of squared pixels (`power`) and
-    of products of the gradients (xx, xy, yy)."""
+    of products of the gradients (`curvature`, (m, 2, 2))."""
 
     box: tuple[int, int, int, int]
     value: F32
@@ -85,7 +85,7 @@ class _Fixed:
     along_y: F32
     std: float
     power: F64
-    curvature: tuple[F64, F64, F64]
+    curvature: F64
 
 
 def track(
@@ -102,6 +102,8 @@ def track(
     place = np.array(start, np.float64) / new.factor
     begun = place.copy()
     half = (new.small.shape[0] - 1) / 2
+    if abs(shear) * half <= STRAIGHT_PX:
+        shear = 0.0
     small = _upright(new.small, shear)
     known: dict[tuple[int, int], _Fixed] = {}
     for _ in range(STEPS):
@@ -128,9 +130,11 @@ def track(
 
 
 def _upright(small: F32, shear: float) -> F32:
-    """A picture whose lines moved by less than a shear tells."""
-    offsets = shear * (np.arange(small.shape[0]) - (small.shape[0] - 1) / 2)
-    return shift_rows(small, offsets, fill=0.0) if abs(offsets[0]) > STRAIGHT_PX else small
+    """A picture (y, x) whose lines are moved by what a shear tells."""
+    if not shear:
+        return small
+    lines = np.arange(len(small), dtype=np.float64) - (len(small) - 1) / 2
+    return shift_rows(small, shear * lines, fill=0.0)
 
 
 def _smoothed(small: F32) -> Slopes:
@@ -168,11 +172,12 @@ def _compare(
     gain = part.std / std
     miss = part.value - np.float32(gain) * moved
     force = np.stack([_by_line(g, miss) for g in (part.along_x, part.along_y)], axis=1)
-    # Noise has gradients too, which would make the steps too short.
-    noise = max(0.0, 1 - score) * part.std**2 * (end - left) / (2 * SMOOTH_PX**2)
-    xx, xy, yy = part.curvature
-    xx, yy = np.maximum(xx - noise, 0.1 * xx), np.maximum(yy - noise, 0.1 * yy)
-    curvature = np.stack([xx, xy, xy, yy], axis=1).reshape(-1, 2, 2)
+    # Noise has gradients too, which would make the steps too short. What it adds is taken off
+    # in proportion: along lamellae there is little else, and steps there must stay short.
+    curvature = part.curvature
+    noise = max(0.0, 1 - score) * part.std**2 * moved.size / (2 * SMOOTH_PX**2)
+    largest = float(np.linalg.eigvalsh(curvature.sum(axis=0))[-1])
+    curvature = curvature * max(0.1, 1 - noise / max(largest, 1e-12))
     line = np.arange(top, bottom) - down - (small.shape[0] - 1) / 2
     return _Lines(line, force, curvature, products, score)
 
@@ -189,7 +194,8 @@ def _fixed_part(fixed: Slopes, whole: tuple[int, int]) -> _Fixed | None:
         left = (left + end - WIDTH_PX) // 2
         end = left + WIDTH_PX
     value, x, y = (v[top:bottom, left:end] for v in (fixed.value, fixed.along_x, fixed.along_y))
-    sums = _by_line(x, x), _by_line(x, y), _by_line(y, y)
+    xx, xy, yy = _by_line(x, x), _by_line(x, y), _by_line(y, y)
+    sums = np.stack([xx, xy, xy, yy], axis=1).reshape(-1, 2, 2)
     mean, std = _spread(value)
     value = value - np.float32(mean)
     return _Fixed((top, bottom, left, end), value, x, y, std, _by_line(value, value), sums)
@@ -228,7 +234,10 @@ def _bend(lines: _Lines, step: tuple[float, float, float]) -> float:
     left = lines.force[:, 0] - xx * (dx + tilt * lines.line) - xy * dy
     cuts = lines.cuts()
     left, weight = np.add.reduceat(left, cuts), np.add.reduceat(xx, cuts)
-    return float(np.sqrt((left**2 / weight).sum() / weight.sum()))
+    total = float(weight.sum())
+    if total <= 0:
+        return float("inf")
+    return float(np.sqrt((left**2 / np.maximum(weight, 1e-9 * total)).sum() / total))
 
 
 def _spread(image: F32) -> tuple[float, float]:

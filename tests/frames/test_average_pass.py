@@ -163,7 +163,7 @@ def follower_of(sights: Sequence[Sight], taken: Sequence[int]) -> RowFollower:
     follower = RowFollower((100, 200), SelectionOptions(), None)
     follower.sights = list(sights)
     follower.taken = [
-        Taken(Candidate(Picture(s.source_index), *_place(s), 0.5, s.rough), 0, 1.0)
+        Taken(Candidate(Picture(s.source_index), *_place(s), 0.5), 0, 1.0)
         for s in sights
         if s.source_index in taken
     ]
@@ -188,17 +188,6 @@ def test_pictures_between_matched_ones_are_placed_by_even_motion() -> None:
     for look in plan.looks:
         assert look.dx_px == pytest.approx(10.0 * (look.number - 4))
         assert look.dy_px == pytest.approx(0.5 * (look.number - 4))
-
-
-def test_pictures_in_a_change_of_motion_and_roughly_placed_ones_are_no_looks() -> None:
-    # Even up to picture 8, a guess at 12, at rest from there on.
-    x = {0: 0.0, 4: 40.0, 8: 80.0, 12: 95.0, 16: 96.0, 20: 96.0, 24: 96.0}
-    sights = [Sight(float(n), n, at, 0.0, 0.0, 0, rough=n == 12) for n, at in x.items()]
-    plans = seen_pictures(25).plan(follower_of(sights, [4, 12, 20]), looks=24)
-    numbers = {look.number for plan in plans for look in plan.looks}
-    assert {5, 6, 7, 17, 18, 19} <= numbers
-    assert not numbers & {9, 10, 11, 12, 13, 14, 15}
-    assert plans[1].looks == ()
 
 
 def test_pictures_between_which_the_stage_stopped_are_no_looks() -> None:

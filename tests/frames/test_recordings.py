@@ -164,19 +164,19 @@ def test_serpentine_rows_with_a_data_bar_are_taken_whole(
         check(row)
 
 
-@pytest.mark.parametrize(
-    ("codec", "sigma"), [("mjpeg", 25.0), ("mpeg4", 25.0), ("h264", 25.0), ("mjpeg", 4.5)]
-)
-def test_compressed_recordings_are_taken_whole(codec: str, sigma: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["mjpeg", "mpeg4", "h264"])
+def test_compressed_recordings_are_taken_whole(codec: str, tmp_path: Path) -> None:
     recording = Recording(scan_frames=2.37, refresh_start=0.37, still_start=5, pauses=1)
-    (row,) = rows(tmp_path, recording, sigma=sigma, codec=codec)
+    (row,) = rows(tmp_path, recording, codec=codec)
     check(row)
 
 
-def test_blank_scans_are_refused_and_the_row_goes_on(tmp_path: Path) -> None:
+def test_blank_scans_are_not_taken_and_the_row_goes_on(tmp_path: Path) -> None:
     (row,) = rows(tmp_path, Recording(scan_frames=2.37, refresh_start=0.3), blank_fraction=0.1)
+    assert row.recorded["blank"].any()
     assert not row.truth["blank"].any()
-    assert "blank" in {r["reason"] for r in row.found["records"]}
+    refused = [r["source_index"] for r in row.found["records"] if r["reason"] == "blank"]
+    assert row.recorded.loc[refused, "blank"].all()
     check(row)
 
 

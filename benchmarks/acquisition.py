@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--scan-frames", type=float, help="recorded frames per scan")
     parser.add_argument("--size", default="1024x690", help="WIDTHxHEIGHT of a frame, px")
     parser.add_argument("--noise", type=float, default=25.0, help="sigma of 255 grey levels")
+    parser.add_argument("--pauses", type=int, default=0, help="stops of the stage")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--codecs", nargs="+", default=CODECS)
     given = parser.parse_args()
@@ -54,7 +55,7 @@ def main() -> None:
             data_bar_px=60,
             codec=codec,
             seed=3,
-            recording=Recording(scan_frames=given.scan_frames, still_start=5, pauses=2),
+            recording=Recording(scan_frames=given.scan_frames, pauses=given.pauses),
         )
         with tempfile.TemporaryDirectory() as name:
             made = simulate_videos(Path(name), options)

@@ -14,6 +14,7 @@ from cemi_dask.frames.motion import (
     look_at,
     measure_motion,
     peak_height,
+    peaks_at,
     reduction,
 )
 from cemi_dask.frames.options import SelectionOptions
@@ -25,7 +26,7 @@ from cemi_dask.frames.video import Picture
 F64 = npt.NDArray[np.float64]
 
 CHANGED = 0.2  # of the speed: more is a stage that starts or stops
-NEAR_PX = 4.0  # a match further from the expected place may be a lamella away
+NEAR_PX = 5.0  # a match further from the expected place may be a lamella away
 REACH_PX = 5.0  # by which even motion may miss a picture
 SURE = 0.97  # of the usual score: a lamella away the score is hardly lower than that
 ALIKE = 0.95  # of it, at a place where hardly anything but the right one lies
@@ -141,7 +142,7 @@ class Matcher:
         usual = BACK * self.usual_score
         if expected is not None and usual:
             near = track(anchor.look, look, expected, shear=lean)
-            if near is not None and self._sure(near, expected):
+            if near is not None and self._sure(near, expected, (anchor.look, look)):
                 return near
         found = self._anywhere(anchor.look, look, expected, lean)
         if found is not None and found.score >= usual and not self.torn(found):
@@ -156,14 +157,14 @@ class Matcher:
             found = leaning if better else found
         return self._at_full_size(anchor, picture, expected) if found is None else found
 
-    def _sure(self, near: Track, expected: tuple[float, float]) -> bool:
+    def _sure(self, near: Track, expected: tuple[float, float], looks: tuple[Look, Look]) -> bool:
         """Whether a match near the expected place is not one a lamella away."""
         away = distance(near, expected)
-        if self.torn(near):
+        if self.torn(near) or away > NEAR_PX or near.score < BACK * self.usual_score:
             return False
-        return (away <= NEAR_PX and near.score >= SURE * self.usual_score) or (
-            away <= NEAR_PX / 3 and near.score >= ALIKE * self.usual_score
-        )
+        if away <= NEAR_PX / 3 and near.score >= ALIKE * self.usual_score:
+            return True
+        return peaks_at(*looks, (near.dx_px, near.dy_px))
 
     def _anywhere(
         self, reference: Look, look: Look, expected: tuple[float, float] | None, lean: float

@@ -20,6 +20,7 @@ CANDIDATES = 3
 # places) and, where they hold structure, 15 in the normalised cross-correlation.
 PEAK_SIGMAS = 6.0
 PEAK_SIGMA_PX = 0.5
+PEAK_REACH_PX = 1.2  # reduced px by which a refined place may miss the highest sample
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,20 @@ def peak_height(reference: Look, new: Look) -> float:
     """Height of the highest peak of the phase correlation, in its standard deviations."""
     surface = _phase_correlation(reference.spectrum, new.spectrum, new.small.shape)
     return float(surface.max() / max(float(surface.std()), 1e-12))
+
+
+def peaks_at(reference: Look, new: Look, place: tuple[float, float]) -> bool:
+    """Whether the highest peak of the phase correlation is at a displacement (dx, dy full px).
+
+    Lamellae match nearly as well one period away, but their phase correlation does not.
+    """
+    surface = _phase_correlation(reference.spectrum, new.spectrum, new.small.shape)
+    at_y, at_x = divmod(int(surface.argmax()), surface.shape[1])
+    apart = [
+        (at - where / new.factor + size / 2) % size - size / 2
+        for at, where, size in zip((at_x, at_y), place, surface.shape[::-1], strict=True)
+    ]
+    return max(abs(v) for v in apart) <= PEAK_REACH_PX
 
 
 def _accepted(score: float, pixels: int, min_score: float, sure: bool) -> bool:

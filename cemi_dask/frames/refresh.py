@@ -23,7 +23,7 @@ STRIPES = 8
 SAME = 0.3  # of a new line's difference: less than that is compression, not new
 SPLIT = 0.25  # of it: where some lines differ by less, part of the lines is not new
 COMPRESSED = 4.0  # times what such lines differ by: more is new
-FEW_LINES = 5
+FEW_LINES = 4  # which may be anything
 LEAST_CHANGE = 0.5  # grey levels of an 8-bit picture
 TOLERANCE = 0.03  # of the height, by which a band may miss the end of the one before
 LOCK = 2  # bands that must follow on each other before tearing is believed
@@ -120,11 +120,11 @@ class ScanAssembler:
     def _new_lines(self, change: F32, dtype: np.dtype[Any]) -> Band:
         """The band of new lines, from the mean difference of every line."""
         # A slow scan renews a few lines per recorded frame.
-        high = float(np.partition(change, -FEW_LINES)[-FEW_LINES])
+        ordered = np.partition(change, (FEW_LINES, -FEW_LINES))
+        same, high = float(ordered[FEW_LINES]), float(ordered[-FEW_LINES])
         unit = 1.0 if dtype == np.uint8 else self._level / 50.0
         if high <= LEAST_CHANGE * unit:
             return Band(self.height)
-        same = float(np.percentile(change, 5))
         if same > SPLIT * high:
             # All lines differ alike: all are new, or in a scan that rests it is compression.
             nothing = self.mode == "scanning" and high < SAME * self._level

@@ -16,6 +16,7 @@ SPACING = 1 / 12  # of a frame: candidates nearer together than this are not kep
 STEP_PARTS = 6  # nor than so many parts of the wanted step, where frames overlap much
 HORIZON = 2.2  # of a frame: a choice is made when the candidates reach so far ahead,
 HORIZON_STEPS = 3.8  # or so many wanted steps, where these are short
+UNMATCHED_COST = 0.03  # of a frame that would have to be matched: a few per cent of overlap
 STANDSTILL = 0.02  # of a frame: a row that moves less than this gives one frame
 
 
@@ -159,6 +160,7 @@ class Selector:
         x, y = self._places(self._window)
         overlap = overlap_of(x[:, None] - x, y[:, None] - y, self._shape)
         steps = _step_cost(overlap, self._options)
+        steps = steps + UNMATCHED_COST * np.array([not c.matched for c in self._window])
         costs = np.zeros(len(x))
         links = [0] * len(x)
         for j in range(1, len(x)):

@@ -12,6 +12,7 @@ from cemi_dask.frames.options import SelectionOptions
 
 F32 = npt.NDArray[np.float32]
 
+SHARPNESS_STEP = 4
 HIGH_PASS_PX = 31  # on the reduced picture: removes vignetting and slow shading
 
 
@@ -78,13 +79,13 @@ def sharpness(image: npt.NDArray[Any]) -> float:
 
     mean g(x) g(x+1) - mean g(x) g(x+2), averaged over x and y (D. Vollath, J. Microscopy
     147 (1987) 279); noise that does not correlate from pixel to pixel cancels, where the
-    variance of the Laplacian would measure little else.
+    variance of the Laplacian would measure little else. From every fourth line and column.
     """
-    sample = image.astype(np.float32)
-    sample -= sample.mean(dtype=np.float64).astype(np.float32)
     total = 0.0
-    for picture in (sample, sample.T):
-        near = np.einsum("ij,ij->", picture[:, :-2], picture[:, 1:-1], dtype=np.float64)
-        far = np.einsum("ij,ij->", picture[:, :-2], picture[:, 2:], dtype=np.float64)
+    for part in (image[::SHARPNESS_STEP], image[:, ::SHARPNESS_STEP].T):
+        picture = part.astype(np.float32)
+        picture -= picture.mean(dtype=np.float64).astype(np.float32)
+        near = np.einsum("ij,ij->", picture[:, :-2], picture[:, 1:-1])
+        far = np.einsum("ij,ij->", picture[:, :-2], picture[:, 2:])
         total += float(near - far) / max(1, picture[:, :-2].size)
     return total / 2

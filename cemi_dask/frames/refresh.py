@@ -22,7 +22,6 @@ COLUMNS = 64  # of a line that are looked at
 STRIPES = 8
 SAME = 0.3  # of a new line's difference: less than that is compression, not new
 SPLIT = 0.25  # of it: where some lines differ by less, part of the lines is not new
-COMPRESSED = 4.0  # times what such lines differ by: more is new
 FEW_LINES = 4  # which may be anything
 LEAST_CHANGE = 0.5  # grey levels of an 8-bit picture
 TOLERANCE = 0.03  # of the height, by which a band may miss the end of the one before
@@ -131,8 +130,7 @@ class ScanAssembler:
             self._level = max(self._level, high) if not nothing else self._level
             return Band(self.height) if nothing else Band(self.height, -1, self.height)
         self._level = high if not self._level else 0.9 * self._level + 0.1 * high
-        least = max(LEAST_CHANGE * unit, min(SAME * high, COMPRESSED * same))
-        return _band(change > least, self.height)
+        return _band(change > max(LEAST_CHANGE * unit, SAME * high), self.height)
 
     def _follows(self, band: Band) -> bool:
         """True where the band begins at the line at which the one before ended, and moved."""

@@ -35,7 +35,8 @@ MEMORY = 0.2  # weight of the newest score in the usual one
 LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72, 96, 128) for sign in (1, -1))
 BENT_PX, BENT = 0.6, 3.0  # px, or times the usual bend, by which bands may miss one line
 MOST_BEND_PX = 5.0
-KNOWN_BAND, LOST_BAND = 0.3, 0.4  # usual score of a band that shows something; part of it left
+KNOWN_BAND, LOST_BAND = 0.3, 0.5  # usual score of a band that shows something; part of it left
+SPREAD_PX = 3.0  # of a shear over a frame's height: more spreads the peak of a correlation
 LEAN_APART_PX = 6.0  # shears that differ by less over a frame's height count as one
 GAIN = 0.1  # in score, by which a sheared match must be better
 FUTILE = 3  # searches for a shear without success after which it is no longer looked for
@@ -164,7 +165,9 @@ class Matcher:
             return False
         if away <= NEAR_PX / 3 and near.score >= ALIKE * self.usual_score:
             return True
-        return peaks_at(*looks, (near.dx_px, near.dy_px))
+        reference, look = looks
+        upright = self._upright(look, near.shear)
+        return peaks_at(reference, upright, (near.dx_px, near.dy_px))
 
     def _anywhere(
         self, reference: Look, look: Look, expected: tuple[float, float] | None, lean: float
@@ -174,18 +177,29 @@ class Matcher:
         Sheared as the newest picture, or not at all, whichever fits. A place that cannot be
         refined is not worth a score.
         """
-        motion = measure_motion(
-            reference, look, min_score=self._options.min_score, expected=expected
-        )
-        if motion is None:
-            return None
-        place = motion.dx_px, motion.dy_px
-        tries = [track(reference, look, place, shear=shear) for shear in {lean, 0.0}]
-        return max(
-            (found for found in tries if found is not None),
-            key=lambda found: found.score,
-            default=Track(*place, 0.0, 0.0, np.inf),
-        )
+        best: Track | None = None
+        for shear in dict.fromkeys((lean, 0.0)):
+            motion = measure_motion(
+                reference,
+                self._upright(look, shear),
+                min_score=self._options.min_score,
+                expected=expected,
+            )
+            if motion is None:
+                continue
+            place = motion.dx_px, motion.dy_px
+            found = track(reference, look, place, shear=shear) or Track(*place, 0.0, 0.0, np.inf)
+            if best is None or found.score > best.score:
+                best = found
+            if best.score >= ALIKE * self.usual_score > 0:
+                break
+        return best
+
+    def _upright(self, look: Look, shear: float) -> Look:
+        """The picture with a shear undone that would spread its correlation."""
+        if abs(shear) * self._shape[0] <= SPREAD_PX:
+            return look
+        return Look(leant(look.small, shear), look.factor)
 
     def pair(self, first: Look, second: Look) -> Track | None:
         """Place of one picture against another without knowing anything; None: nothing shared."""

@@ -84,7 +84,8 @@ def test_scans_of_a_torn_screen_are_averaged(tmp_path: Path) -> None:
     source = source_of(made.files[0])
     _, records, pixels = scanned(source)
     assert any(r["upper"] for r in records)
-    factors = [r["noise_before"] / r["noise_after"] for r in records]
+    factors = [r["noise_before"] / r["noise_after"] for r in records if r["noise_after"]]
+    assert len(factors) >= 3
     assert np.median(factors) >= 2.0
     truth = made.table("truth").set_index("source_index")
     at = truth.loc[[r["source_index"] for r in records], ["x_px", "y_px"]].to_numpy()

@@ -35,6 +35,7 @@ MEMORY = 0.2  # weight of the newest score in the usual one
 LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72, 96, 128) for sign in (1, -1))
 BENT_PX, BENT = 0.6, 3.0  # px, or times the usual bend, by which bands may miss one line
 MOST_BEND_PX = 5.0
+UNEVEN = 0.6
 KNOWN_BAND, LOST_BAND = 0.3, 0.5  # usual score of a band that shows something; part of it left
 SPREAD_PX = 3.0  # of a shear over a frame's height: more spreads the peak of a correlation
 LEAN_APART_PX = 6.0  # shears that differ by less over a frame's height count as one
@@ -80,12 +81,12 @@ class Matcher:
         assert self.anchor is not None  # noqa: S101
         return self.anchor.candidate
 
-    def start(self, first: Anchor) -> None:
-        """Begin a new stretch at a picture."""
+    def start(self, first: Anchor, like: Track | None = None) -> None:
+        """Begin a new stretch at a picture that another one matched `like` this."""
         self.anchor = self._newest = first
         self._shears = [first.candidate.shear]
         self.usual_score = 0.0
-        self._usual_bands = None
+        self._usual_bands = None if like is None or not like.bands else np.array(like.bands)
 
     def torn(self, found: Track) -> bool:
         """Whether the lines of a picture do not belong together, or some to nothing.
@@ -96,7 +97,7 @@ class Matcher:
         if not found.bend_px <= max(BENT_PX, BENT * self._usual_bend_px):  # NaN is torn as well
             return True
         if self._usual_bands is None or len(found.bands) != len(self._usual_bands):
-            return False
+            return uneven(found)
         known = self._usual_bands >= KNOWN_BAND
         return bool((known & (np.array(found.bands) < LOST_BAND * self._usual_bands)).any())
 
@@ -204,7 +205,7 @@ class Matcher:
     def pair(self, first: Look, second: Look) -> Track | None:
         """Place of one picture against another without knowing anything; None: nothing shared."""
         found = self._anywhere(first, second, None, 0.0)
-        if found is not None and found.bend_px <= BENT_PX:
+        if found is not None and found.bend_px <= BENT_PX and not uneven(found):
             return found
         leaning = self._steepest(first, second, None)
         if leaning is None or (found is not None and found.score >= leaning.score):
@@ -294,6 +295,11 @@ def leant(small: F32, lean: float) -> F32:
         if first < last:
             out[y, first:last] = small[y, first - right : last - right]
     return out
+
+
+def uneven(found: Track) -> bool:
+    """Whether a band of lines matches far worse than most: it may belong to another place."""
+    return bool(found.bands) and min(found.bands) < UNEVEN * float(np.median(found.bands))
 
 
 def _velocity(last: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.frames.matcher import Anchor, Matcher
+from cemi_dask.frames.matcher import BENT_PX, Anchor, Matcher, uneven
 from cemi_dask.frames.motion import Look, look_at, reduction
 from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.frames.selection import Candidate, Selector, overlap_of
@@ -294,26 +294,28 @@ class RowFollower:
             for i in range(len(trial))
             for j in range(i + 1, len(trial))
         ]
-        straight = [(i, p.score) for i, p in pairs if p is not None and not self._matcher.torn(p)]
-        best = max((score for _, score in straight), default=0.0)
-        first = [score for i, score in straight if i == 0]
+        found = [(i, p) for i, p in pairs if p is not None and p.bend_px <= BENT_PX]
+        # Where every pair has a band that matches badly, the specimen shows nothing there.
+        straight = [(i, p) for i, p in found if not uneven(p)] or found
+        best = max((p.score for _, p in straight), default=0.0)
+        first = max((p for i, p in straight if i == 0), key=lambda p: p.score, default=None)
         strange = all(p is None for i, p in pairs if i == 0)
         alone = strange and (best or (len(trial) == 1 and self.stretches))
-        if alone or max(first, default=0.0) < ALIKE * best:
+        if alone or (first.score if first else 0.0) < ALIKE * best:
             self._refuse(trial[0][0], "unmatched" if alone else "torn")
             self._trial = trial[1:]
             return
-        self._start_stretch(*trial[0])
+        self._start_stretch(*trial[0], first)
         for picture, look in trial[1:]:
             if not self._matcher.has_anchor():
                 self._trial.append((picture, look))
             else:
                 self._judge(picture, look, self._matcher.match(picture, look), ())
 
-    def _start_stretch(self, picture: Picture, look: Look) -> None:
+    def _start_stretch(self, picture: Picture, look: Look, like: Track | None) -> None:
         here = Candidate(picture, 0.0, 0.0)
         self.stretches.append(Stretch(_bare(here), here))
-        self._matcher.start(Anchor(here, look))
+        self._matcher.start(Anchor(here, look), like)
         self._note(here)
         self._selector.add(here)
 

@@ -253,7 +253,7 @@ def test_a_video_that_jumps_is_placed_with_a_warning(tmp_path: Path, run: Stitch
 def test_a_video_of_blank_frames_is_refused(tmp_path: Path, run: Stitch, capsys: Any) -> None:
     assert run(write_video(tmp_path / "in" / "a.mkv", [blank()] * 8)) == 1
     error = said(capsys)
-    assert re.search(r"a\.mkv holds no usable frame \(8 recorded: 8 blank\)", error)
+    assert re.search(r"a\.mkv holds no usable frame \(8 recorded: 1 blank, 7 duplicate\)", error)
     assert "Leave it out, or lower frames.blank_correlation" in error
 
 
@@ -294,7 +294,9 @@ def test_rejected_frames_are_listed_with_their_reasons(tmp_path: Path, run: Stit
 def test_a_standing_picture_gives_one_frame_and_a_warning(tmp_path: Path, run: Stitch) -> None:
     write_video(tmp_path / "in" / "a.mkv", [row(texture(1), 1)[0]] * 8)
     assert run(tmp_path / "in", until="frames") == 0
-    assert len(table(tmp_path, "frames")) == 1
+    listed = table(tmp_path, "frames")
+    assert listed["used"].sum() == 1
+    assert listed["reason"].tolist()[1:] == ["duplicate"] * 7
     assert any("does not move in 8 recorded" in text for text in run_json(tmp_path)["warnings"])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.errors import InputError, NoOverlapError
-from cemi_dask.frames.averaging import FrameLooks, SeenPictures, average_row, told_looks
+from cemi_dask.frames.averaging import SeenPictures, average_row, told_looks
 from cemi_dask.frames.bridge import bridge
 from cemi_dask.frames.options import ScanTiming, SelectionOptions
 from cemi_dask.frames.refresh import Refresh, ScanAssembler
@@ -52,50 +52,40 @@ def scan_video(source: Source, selection: SelectionOptions, sink: Sink | None) -
             seen.add(complete)
         follower.see(complete)
     follower.finish()
-    assembler, recorded = first.assembler, first.recorded
-    follower.refused += [(picture, "duplicate") for picture in assembler.duplicates]
-    _refuse_nothing(path, follower, recorded)
+    follower.refused += [(picture, "duplicate") for picture in first.assembler.duplicates]
+    _check_taken(path, follower, first.recorded)
     origins, gaps = bridge(follower)
-    timing = _line_time(follower, assembler.refresh(), selection)
+    timing = _line_time(follower, first.assembler.refresh(), selection)
     shears, leaning = _shears(follower, timing["line_s"], selection)
-    records = [
-        _taken_record(source, index, taken, _place(taken, origins, leaning), shears)
-        for taken in follower.taken
+    taken = [
+        _taken_record(source, index, frame, _place(frame, origins, leaning), shears)
+        for frame in follower.taken
     ]
-    looks: list[FrameLooks] = []
+    told: list[str] = []
+    shortfall = _overlap_warnings(taken, follower)
     if averages:
         plan = seen.plan(follower, looks=selection.average_looks)
         looks = average_row(_Pass(source, index, size).complete(), seen, plan, shading)
-        records.sort(key=lambda r: r["source_index"])
-        records = [{**r, **found.fields} for r, found in zip(records, looks, strict=True)]
-    told, shortfall = told_looks(looks) if averages else ([], [])
-    by_taking = list(records)
-    refused = Counter(reason for _, reason in follower.refused)
-    warnings = [*index.problems, *gaps, *_overlap_warnings(records, follower), *shortfall]
-    if recorded > 1 and len(follower.taken) == 1:
-        warnings.append(f"the picture does not move in {recorded} recorded frames: one was taken")
-    records += [_refused_record(source, index, p, reason) for p, reason in follower.refused]
-    warnings += [
-        f"{n} of {recorded} recorded frames are {reason}"
-        for reason, n in sorted(refused.items())
-        if reason != "duplicate"
-    ]
+        taken.sort(key=lambda r: r["source_index"])
+        taken = [{**r, **found.fields} for r, found in zip(taken, looks, strict=True)]
+        told, more = told_looks(looks)
+        shortfall += more
+    refused = [_refused_record(source, index, p, reason) for p, reason in follower.refused]
+    notes = [*_notes(first.assembler, timing, shears), *told]
+    warnings = [*index.problems, *gaps, *shortfall, *_losses(follower, first.recorded)]
+    name = Path(path).name
     return {
-        "records": sorted(records, key=lambda r: r["source_index"]),
+        "records": sorted([*taken, *refused], key=lambda r: r["source_index"]),
         "shape": list(follower.shape),
         "dtype": dtype,
         "crop": source.crop.model_dump(),
-        "recorded": recorded,
+        "recorded": first.recorded,
         "velocity_px_s": follower.velocity_px_s(),
         "scan": timing,
         "motion": _motion(follower, origins),
-        "shading": shading.summary(by_taking),
-        "warnings": [f"{Path(path).name}: {warning}" for warning in warnings],
-        "notes": [
-            *source.notes,
-            *_notes(path, assembler, timing, shears),
-            *(f"{Path(path).name}: {note}" for note in told),
-        ],
+        "shading": shading.summary(taken),
+        "warnings": [f"{name}: {warning}" for warning in warnings],
+        "notes": [*source.notes, *(f"{name}: {note}" for note in notes)],
     }
 
 
@@ -130,7 +120,7 @@ def _cropped(picture: Picture, source: Source, size: tuple[int, int]) -> Picture
     return picture
 
 
-def _refuse_nothing(path: str, follower: RowFollower, recorded: int) -> None:
+def _check_taken(path: str, follower: RowFollower, recorded: int) -> None:
     """Raise where no frame could be taken, or none placed."""
     refused = Counter(reason for _, reason in follower.refused)
     if not follower.taken:
@@ -145,6 +135,15 @@ def _refuse_nothing(path: str, follower: RowFollower, recorded: int) -> None:
             "can be placed. Check that it shows structure and that frames overlap; lower "
             "frames.min_score if they do, or leave it out."
         )
+
+
+def _losses(follower: RowFollower, recorded: int) -> list[str]:
+    """What was refused, counted by reason; and a picture that never moved."""
+    refused = Counter(reason for _, reason in follower.refused if reason != "duplicate")
+    told = [f"{n} of {recorded} recorded frames are {why}" for why, n in sorted(refused.items())]
+    if recorded > 1 and len(follower.taken) == 1:
+        told.append(f"the picture does not move in {recorded} recorded frames: one was taken")
+    return told
 
 
 # ---------------------------------------------------------------- shear
@@ -225,22 +224,20 @@ def _motion(follower: RowFollower, origins: Sequence[tuple[float, float]]) -> li
     ]
 
 
-def _notes(
-    path: str, assembler: ScanAssembler, timing: dict[str, Any], shears: dict[int, float]
-) -> list[str]:
-    name, notes = Path(path).name, []
+def _notes(assembler: ScanAssembler, timing: dict[str, Any], shears: dict[int, float]) -> list[str]:
+    notes = []
     if timing["period_s"] is not None:
         notes.append(
-            f"{name}: the screen shows a running scan of {timing['period_s']:.3g} s; every frame "
-            "is put together from the parts of one scan"
+            f"the screen shows a running scan of {timing['period_s']:.3g} s; every frame is put "
+            "together from the parts of one scan"
         )
     if assembler.duplicates:
-        notes.append(f"{name}: {len(assembler.duplicates)} recorded frames repeat the one before")
+        notes.append(f"{len(assembler.duplicates)} recorded frames repeat the one before")
     lean = max((abs(v) for v in shears.values()), default=0.0)
     if lean:
         notes.append(
-            f"{name}: sheared by up to {lean:.4f} px per line, as the stage moves while lines are "
-            f"scanned (line time from {timing['line_from']})"
+            f"sheared by up to {lean:.4f} px per line, as the stage moves while lines are scanned "
+            f"(line time from {timing['line_from']})"
         )
     return notes
 

@@ -69,17 +69,18 @@ def test_torn_serpentine_rows_with_stops_are_placed_to_0_3_px(tmp_path: Path, co
 
 def test_shear_is_recovered_and_a_scratch_comes_out_straight(tmp_path: Path) -> None:
     # All rows from left to right: a shear left over would lean the whole mosaic.
-    made = record(
-        tmp_path, rows=4, noise_sigma=4.5, specimen=Specimen(scratch_lines_px=SCRATCH_PX)
-    )
+    made = record(tmp_path, rows=4, noise_sigma=4.5, specimen=Specimen(scratch_lines_px=SCRATCH_PX))
     run_until(made, "blend")
     positions = with_truth(made, "positions")
     moving = positions["shear_true"] > 0.04
     assert moving.sum() >= 8
     assert np.abs(positions["shear"] - positions["shear_true"])[moving].max() < 0.002
-    assert compare_positions(
-        positions[["file", "source_index", "x_px", "y_px"]], made.table("truth")
-    )["rms_px"] < 0.3
+    assert (
+        compare_positions(positions[["file", "source_index", "x_px", "y_px"]], made.table("truth"))[
+            "rms_px"
+        ]
+        < 0.3
+    )
     shift = float((positions["x_px"] - positions["x_px_true"]).mean())
     mosaic = np.asarray(open_mosaic(made.folder / "run" / "mosaic.ome.zarr").levels[0])
     for line in SCRATCH_PX:

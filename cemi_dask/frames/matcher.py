@@ -31,6 +31,7 @@ REACH_PX = 5.0  # by which even motion may miss a picture
 SURE = 0.97  # of the usual score: a lamella away the score is hardly lower than that
 ALIKE = 0.95  # of it, at a place where hardly anything but the right one lies
 BACK = 0.75  # of the usual score: a match below it is looked for everywhere
+FAR_PX = 10.0
 MEMORY = 0.2  # weight of the newest score in the usual one
 LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72, 96, 128) for sign in (1, -1))
 BENT_PX, BENT = 0.6, 3.0  # px, or times the usual bend, by which bands may miss one line
@@ -65,6 +66,7 @@ class Matcher:
         self._newest: Anchor | None = None
         self.usual_score = 0.0
         self._usual_bend_px = 0.0
+        self._missed_px = 0.0
         self._usual_bands: F64 | None = None
 
     def has_anchor(self) -> bool:
@@ -142,11 +144,14 @@ class Matcher:
         expected = self._expected(anchor, picture)
         lean = self._newest.candidate.shear - anchor.candidate.shear if self._newest else 0.0
         usual = BACK * self.usual_score
-        if expected is not None and usual:
+        if expected is not None and usual and self._missed_px < NEAR_PX / 2:
             near = track(anchor.look, look, expected, shear=lean)
             if near is not None and self._sure(near, expected, (anchor.look, look)):
+                self._missed_px += MEMORY * (distance(near, expected) - self._missed_px)
                 return near
         found = self._anywhere(anchor.look, look, expected, lean)
+        if found is not None and expected is not None:
+            self._missed_px += MEMORY * (min(distance(found, expected), FAR_PX) - self._missed_px)
         if found is not None and found.score >= usual and not self.torn(found):
             self._futile = 0
             return found

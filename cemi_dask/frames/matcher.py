@@ -158,7 +158,8 @@ class Matcher:
         if not thorough:
             return found
         if self._futile < FUTILE:
-            leaning = self._leaning(anchor, look, expected)
+            # One picture alone that fits nowhere is mostly torn: no new shear is looked for.
+            leaning = self._leaning(anchor, look, expected, new=self._futile > 0 or not usual)
             better = leaning is not None and (found is None or leaning.score > found.score + GAIN)
             self._futile = 0 if better else self._futile + 1
             found = leaning if better else found
@@ -231,19 +232,23 @@ class Matcher:
         return found if distance(found, place) <= REACH_PX else None
 
     def _leaning(
-        self, anchor: Anchor, look: Look, expected: tuple[float, float] | None
+        self, anchor: Anchor, look: Look, expected: tuple[float, float] | None, *, new: bool
     ) -> Track | None:
         """The best match of the picture sheared by several amounts.
 
         A stage that starts or stops shears one picture against the next, which spreads the
-        peak of their correlation. Shears that this stretch has shown come first.
+        peak of their correlation. Shears that this stretch has shown come first, and then, if
+        asked for, `new` ones.
         """
+        best: Track | None = None
         enough = BACK * self.usual_score
         for shear in self._shears:
             found = self._leant(anchor.look, look, expected, shear - anchor.candidate.shear)
             if found is not None and not self.torn(found) and found.score >= enough > 0:
                 return found
-        return self._steepest(anchor.look, look, expected)
+            if found is not None and (best is None or found.score > best.score):
+                best = found
+        return self._steepest(anchor.look, look, expected) if new else best
 
     def _steepest(
         self, reference: Look, look: Look, expected: tuple[float, float] | None

@@ -27,6 +27,7 @@ from cemi_dask.frames.video import Picture, VideoIndex, decode_video, index_vide
 Sink = Callable[[npt.NDArray[Any]], None]
 
 LEAST_SHEAR_PX = 0.05  # a shear that moves no line by more is left alone
+MUCH_TORN = 0.2  # of the recorded frames
 TOLD_SIGHTS = 2000  # matched pictures whose places the result lists
 
 
@@ -141,6 +142,11 @@ def _losses(follower: RowFollower, recorded: int) -> list[str]:
     """What was refused, counted by reason; and a picture that never moved."""
     refused = Counter(reason for _, reason in follower.refused if reason != "duplicate")
     told = [f"{n} of {recorded} recorded frames are {why}" for why, n in sorted(refused.items())]
+    if refused["torn"] > MUCH_TORN * recorded:
+        told.append(
+            "so many torn frames come from a recorder that takes less than one frame per scan, or "
+            "from a stage that never moves evenly: places are less sure; record faster"
+        )
     if recorded > 1 and len(follower.taken) == 1:
         told.append(f"the picture does not move in {recorded} recorded frames: one was taken")
     return told

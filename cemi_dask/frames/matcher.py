@@ -36,6 +36,7 @@ MEMORY = 0.2  # weight of the newest score in the usual one
 LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72, 96, 128) for sign in (1, -1))
 BENT_PX, BENT = 0.6, 3.0  # px, or times the usual bend, by which bands may miss one line
 MOST_BEND_PX = 5.0
+COARSE, COARSE_BEND_PX = 0.5, 4.0  # part of its score, and bend, of a match not refined
 UNEVEN = 0.6  # of the median band's score; less is a band that may lie elsewhere
 KNOWN_BAND, LOST_BAND = 0.3, 0.5  # usual score of a band that shows something; part of it left
 SPREAD_PX = 3.0  # of a shear over a frame's height: more spreads the peak of a correlation
@@ -89,6 +90,8 @@ class Matcher:
         self._shears = [first.candidate.shear]
         self.usual_score = 0.0
         self._usual_bands = None if like is None or not like.bands else np.array(like.bands)
+        bend_px = 0.0 if like is None else like.bend_px
+        self._usual_bend_px = bend_px if BENT_PX < bend_px < np.inf else 0.0
 
     def torn(self, found: Track) -> bool:
         """Whether the lines of a picture do not belong together, or some to nothing.
@@ -116,6 +119,9 @@ class Matcher:
             self._shears.append(shear)
         weight = MEMORY if self.usual_score else 1.0
         self.usual_score += weight * (found.score - self.usual_score)
+        if self.torn(found):  # taken in all the same: all pictures are distorted like that
+            self._usual_bend_px = max(self._usual_bend_px, min(found.bend_px, MOST_BEND_PX))
+            self._usual_bands = None if not found.bands else np.array(found.bands)
         self._usual_bend_px += weight * (min(found.bend_px, MOST_BEND_PX) - self._usual_bend_px)
         if found.bands:
             bands = np.array(found.bands)
@@ -181,8 +187,7 @@ class Matcher:
     ) -> Track | None:
         """Place by phase correlation of the whole pictures, then to hundredths of a pixel.
 
-        Sheared as the newest picture, or not at all, whichever fits. A place that cannot be
-        refined is not worth a score.
+        Sheared as the newest picture, or not at all, whichever fits.
         """
         best: Track | None = None
         for shear in dict.fromkeys((lean, 0.0)):
@@ -195,7 +200,9 @@ class Matcher:
             if motion is None:
                 continue
             place = motion.dx_px, motion.dy_px
-            found = track(reference, look, place, shear=shear) or Track(*place, 0.0, 0.0, np.inf)
+            found = track(reference, look, place, shear=shear)
+            if found is None:  # the pictures are distorted against each other
+                found = Track(*place, 0.0, COARSE * motion.score, COARSE_BEND_PX)
             if best is None or found.score > best.score:
                 best = found
             if best.score >= ALIKE * self.usual_score > 0:

@@ -157,7 +157,7 @@ class RowFollower:
         if self._matcher.torn(found):
             self._torn += 1
             self._calm = self._skip = 0
-            distorted = found.score >= BACK * self._matcher.usual_score > 0
+            distorted = found.score >= DROP * self._matcher.usual_score or not found.bands
             if self._torn <= TORN_RUN or not distorted:
                 self._refuse(picture, "torn")
                 if self._torn > TORN_RUN:  # the anchor is lost: go on from the next picture
@@ -294,9 +294,11 @@ class RowFollower:
             for i in range(len(trial))
             for j in range(i + 1, len(trial))
         ]
-        found = [(i, p) for i, p in pairs if p is not None and p.bend_px <= BENT_PX]
-        # Where every pair has a band that matches badly, the specimen shows nothing there.
-        straight = [(i, p) for i, p in found if not uneven(p)] or found
+        found = [(i, p) for i, p in pairs if p is not None and np.isfinite(p.bend_px)]
+        straight = [(i, p) for i, p in found if p.bend_px <= BENT_PX]
+        # Where every pair has a band that matches badly, the specimen shows nothing there;
+        # where every pair is bent, the microscope distorts all pictures.
+        straight = [(i, p) for i, p in straight if not uneven(p)] or straight or found
         best = max((p.score for _, p in straight), default=0.0)
         first = max((p for i, p in straight if i == 0), key=lambda p: p.score, default=None)
         strange = all(p is None for i, p in pairs if i == 0)

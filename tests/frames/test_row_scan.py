@@ -13,6 +13,7 @@ from cemi_dask.errors import InputError
 from cemi_dask.frames import SelectionOptions, Source, scan_source
 from cemi_dask.frames.row import RowFollower
 from cemi_dask.frames.video import Picture
+from cemi_dask.resample import shift_rows
 from tests.frames.recordings import HEIGHT, WIDTH, row_frames, specimen, write_video
 
 
@@ -191,3 +192,21 @@ def test_truncated_video_is_scanned_with_its_loss_recorded(tmp_path: Path) -> No
     assert np.abs(error_px(found, x)).max() < 1.0
     assert len(taken(found)) >= 3
     assert any("header announces 25 frames" in w for w in found["warnings"])
+
+
+def test_a_microscope_that_distorts_every_picture_is_followed() -> None:
+    # Lines waver by 1 px, each picture in its own way: no one shear fits any two of them.
+    x = np.arange(0, 1300, 40)
+    lines = np.arange(HEIGHT)
+    rng = np.random.default_rng(4)
+    follower = RowFollower((HEIGHT, WIDTH), SelectionOptions())
+    for number, frame in enumerate(row_frames(x, sigma=8.0)):
+        waver = 1.0 * np.sin(2 * np.pi * (lines / 90 + rng.random()))
+        image = np.rint(shift_rows(frame, waver, fill=110.0)).clip(0, 255).astype(np.uint8)
+        follower.see(Picture(number, number, number / 10, image))
+    follower.finish()
+    numbers = np.array([t.candidate.source_index for t in follower.taken])
+    assert len(follower.stretches) == 1
+    assert np.diff(x[numbers]).max() <= 0.75 * WIDTH
+    tracked = np.array([t.candidate.x_px for t in follower.taken])
+    assert np.abs(tracked - (x[numbers] - x[numbers[0]])).max() < 4.0

@@ -23,6 +23,9 @@ LEAST_FRAMES = 8  # fewer do not average the specimen out
 LEAST_RATIO = 2.0  # of the shading to its standard error, both rms over the frame
 LEAST_STRENGTH = 0.003  # peak to valley; weaker shading is below one grey level of 255
 ALONG_Y = np.array([i == 0 for i, _ in TERMS])  # terms that depend on y alone
+LEVEL_DRIFT = 0.1  # of the brightness, along a whole row
+LEAST_SLOPE_ERROR = 0.0015  # of its coefficient: half a per cent of brightness over a frame
+SURE_SLOPE = 3.0  # standard errors of a slope along x that is believed
 STEP_PX = 8  # the map is smooth: its extremes need no finer grid
 
 
@@ -86,7 +89,8 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
 
     The mean of all frames holds the shading plus what the specimen has left there, with the
     variance seen between frames and between sources; overlaps of neighbouring frames hold
-    differences of the shading alone. Both are weighted by their errors. The slope of the
+    differences of the shading alone, and their mean steps, which drift of the microscope
+    leaves alone, the slope along x. All are weighted by their errors. The slope of the
     specimen's own brightness, told by the frames' levels along the scan, is taken off first as
     far as it is the same in all rows. Terms are then shrunk by their errors (W. James,
     C. Stein, Proc. 4th Berkeley Symp. 1 (1961) 361) and kept where they are twice as large as
@@ -104,6 +108,9 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
     known = ~ALONG_Y if rows < 2 else np.ones(len(TERMS), bool)
     mean, variance = _without_specimen_slope(mean, variance, found)
     mean[~known], variance[~known] = 0, UNKNOWN
+    slope = TERMS.index((1, 0))
+    # Pores and dendrites lean the mean of some dozen frames by more than its scatter tells.
+    variance[slope] = max(float(variance[slope]), LEAST_SLOPE_ERROR**2)
     precision = np.diag(1 / variance)
     right = mean / variance
     for one in found:
@@ -111,6 +118,10 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
             weight = 1 / max(1.0, one["pair_chi2"])
             precision += weight * np.asarray(one["normal"])
             right += weight * np.asarray(one["right"])
+            # From frame to frame the microscope's brightness hardly changes on the average.
+            step, sigma = np.asarray(one["step"]), LEVEL_DRIFT / one["pairs"]
+            precision += np.outer(step[:-1], step[:-1]) / sigma**2
+            right += step[:-1] * step[-1] / sigma**2
     covariance = np.linalg.inv(precision)
     coefficients = covariance @ right
     error = np.sqrt(np.diag(covariance))
@@ -120,6 +131,10 @@ def fit_flat_field(scans: Sequence[dict[str, Any]], shape: tuple[int, int]) -> F
     for group in (ALONG_Y, ~ALONG_Y):
         if _rms(shrunk[group & known]) < LEAST_RATIO * _rms(error[group & known]):
             shrunk[group] = 0
+    # A slope along the row adds up from frame to frame where brightness is made to agree, so a
+    # wrong one does more harm than a small one that is left.
+    if abs(coefficients[slope]) < SURE_SLOPE * error[slope]:
+        shrunk[slope] = 0
     shrunk[~known], error[~known] = 0, 0
     return _judged(FlatField(shape, frames=frames, pairs=pairs), shrunk, error)
 

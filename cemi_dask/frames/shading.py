@@ -116,15 +116,18 @@ def shading_summary(samples: Sequence[F32], places: F64) -> dict[str, Any]:
     Keys: ``frames`` (how many), ``mean`` and ``variance`` (the coefficients of `basis` in
     their mean, and the variance of that mean over the frames), ``trend`` (change of the frames'
     levels per frame size along x and y, None where unknown), ``normal``, ``right`` (normal
-    equations of the overlaps, in units of their own noise), ``pairs`` and ``pair_chi2`` (how
-    much more the pairs scatter than their noise explains).
+    equations of the overlaps, in units of their own noise), ``pairs``, ``pair_chi2`` (how
+    much more the pairs scatter than their noise explains) and ``step`` (means over the pairs:
+    what each term adds from the one frame to the next at the same specimen, and at last by
+    how much the brightness does differ there).
     """
     kept = [n for n, sample in enumerate(samples) if (sample <= 0).mean() <= MOST_DARK]
     places = places[kept]
     terms = len(TERMS)
     if not kept:
         return {"frames": 0, "mean": [0.0] * terms, "variance": [0.0] * terms, "trend": [None] * 2,
-                "normal": [], "right": [], "pairs": 0, "pair_chi2": 0.0}  # fmt: skip
+                "normal": [], "right": [], "pairs": 0, "pair_chi2": 0.0,
+                "step": None}  # fmt: skip
     grids = [np.asarray(samples[n], np.float64) for n in kept]
     logs = np.full((len(grids), grids[0].size), np.nan)
     for row, grid in zip(logs, grids, strict=True):
@@ -144,6 +147,7 @@ def shading_summary(samples: Sequence[F32], places: F64) -> dict[str, Any]:
         "right": _rounded(overlaps.right) if overlaps.pairs else [],
         "pairs": overlaps.pairs,
         "pair_chi2": float(f"{overlaps.chi2():.6g}"),
+        "step": overlaps.step(),
     }
 
 
@@ -217,6 +221,7 @@ class _Overlaps:
         self.normal = np.zeros((terms, terms))
         self.right = np.zeros(terms)
         self.pairs = 0
+        self._steps = np.zeros(terms + 1)
         self._each: list[tuple[F64, F64]] = []
 
     def add(self, fixed: F64, moving: F64, step: F64) -> None:
@@ -250,8 +255,10 @@ class _Overlaps:
             level = float(np.average(difference - design @ self._guess, weights=weights))
             residuals = difference - level - design @ self._guess
             weights = bisquare(residuals, known)
-        design = design - np.average(design, axis=0, weights=weights)
-        difference = difference - np.average(difference, weights=weights)
+        here = np.average(design, axis=0, weights=weights)
+        there = float(np.average(difference, weights=weights))
+        self._steps += np.append(here, there)
+        design, difference = design - here, difference - there
         residuals = difference - design @ self._guess
         noise = max(float(np.average(residuals**2, weights=weights)), 1e-12)
         normal = design.T @ (design * weights[:, None]) / noise
@@ -260,6 +267,10 @@ class _Overlaps:
         self.right += right
         self.pairs += 1
         self._each.append((normal, right))
+
+    def step(self) -> list[float] | None:
+        """Mean over the pairs of what the terms, and at last the brightness, differ by."""
+        return _rounded(self._steps / self.pairs) if self.pairs else None
 
     def chi2(self) -> float:
         """Mean square of the pairs' deviations from their common solution per their noise."""

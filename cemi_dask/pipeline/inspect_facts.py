@@ -259,7 +259,9 @@ def scan_facts(scan: dict[str, Any], fps: float | None) -> dict[str, Any]:
     lean = [r["shear"] for r in scan["records"] if r["taken"]]
     timing["refresh_line"] = period is not None
     timing["period_frames"] = period * fps if period is not None and fps else None
-    timing["shear_px_per_px"] = float(np.median(lean)) if lean else 0.0
+    # Frames taken while the stage stands are not sheared; they say nothing of those in motion.
+    moving = [v for v in lean if abs(v) > 0.1 * max(map(abs, lean))]
+    timing["shear_px_per_px"] = float(np.median(moving)) if moving else 0.0
     timing["shear_max_px_per_px"] = max(lean, key=abs, default=0.0)
     return timing
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 F64 = npt.NDArray[np.float64]
 
 WINDOW = 30  # matched pictures on either side over which shear and motion are balanced
+EVEN = 0.01  # by which shears of neighbours may differ in even motion
 LEAST_SIGHTS = 6
 LEAST_RANGE = 0.01  # of relative shears: less comes from noise and jitter
 LEAST_FIT = 0.8  # part of the relative shears that the velocities must explain
@@ -68,8 +69,12 @@ def row_shear(sights: Sequence[Sight], line_s: float) -> F64:
         t, way, shear = clock[near], x[near], relative[near]
         if len(t) < 2:
             continue
-        elapsed = t[-1] - t[0]
-        common = (line_s * (way[-1] - way[0]) - np.trapezoid(shear, t)) / elapsed
+        # Between pictures of other shear the stage stopped or started, nobody knows when.
+        even = np.abs(np.diff(shear)) < EVEN
+        even = even if even.any() else np.ones_like(even)
+        elapsed, gone = np.diff(t)[even], np.diff(way)[even]
+        between = ((shear[1:] + shear[:-1]) / 2)[even]
+        common = (line_s * gone.sum() - between @ elapsed) / elapsed.sum()
         out[n] = sight.shear + float(common)
     return out
 

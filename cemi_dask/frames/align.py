@@ -12,16 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.frames.filters import (
-    filtered,
-    gaussian,
-    gaussian_slope,
-    high_passed,
-    noise_shares,
-    noise_sigma,
-    reach_px,
-)
-from cemi_dask.resample import shift_rows
+from cemi_dask.frames.filters import high_passed, noise_shares, noise_sigma
+from cemi_dask.resample import gaussian_kernel, gaussian_slope, reach_px, separable, shift_rows
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -83,14 +75,14 @@ class Alignment:
 def prepare_fixed(picture: F32) -> Fixed:
     """A frame (y, x) made ready for `align`."""
     detail = high_passed(picture)
-    smooth, slope = gaussian(SMOOTH_PX), gaussian_slope(SMOOTH_PX)
-    value = filtered(detail, smooth, smooth)
-    wide = gaussian(COARSE_PX)
+    smooth, slope = gaussian_kernel(SMOOTH_PX), gaussian_slope(SMOOTH_PX)
+    value = separable(detail, smooth, smooth)
+    wide = gaussian_kernel(COARSE_PX)
     return Fixed(
         value,
-        filtered(detail, slope, smooth),
-        filtered(detail, smooth, slope),
-        value - filtered(detail, wide, wide),
+        separable(detail, slope, smooth),
+        separable(detail, smooth, slope),
+        value - separable(detail, wide, wide),
         noise_sigma(picture),
     )
 
@@ -187,7 +179,9 @@ class _Bands:
             part.start - down - edge : part.stop - down + edge,
             self.cols.start - right - edge : self.cols.stop - right + edge,
         ]
-        smooth = filtered(source, gaussian(SMOOTH_PX, dx - right), gaussian(SMOOTH_PX, dy - down))
+        smooth = separable(
+            source, gaussian_kernel(SMOOTH_PX, dx - right), gaussian_kernel(SMOOTH_PX, dy - down)
+        )
         return smooth[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX]
 
     def best_whole(self, start: tuple[float, float]) -> tuple[int, int]:
@@ -250,7 +244,7 @@ class _Bands:
         over the bands that show enough: a spoilt spot must not count.
         """
         power = np.empty((len(self.rows), 2, 2))  # band x (frame, picture) x (coarse, fine)
-        narrow, wide = gaussian(SMOOTH_PX), gaussian(COARSE_PX)
+        narrow, wide = gaussian_kernel(SMOOTH_PX), gaussian_kernel(COARSE_PX)
         edge = reach_px(COARSE_PX)
         for k, (part, middle) in enumerate(zip(self.rows, self.middles(), strict=True)):
             right, down = round(position[0] + position[2] * middle), round(position[1])
@@ -259,8 +253,8 @@ class _Bands:
                 self.cols.start - right - edge : self.cols.stop - right + edge,
             ]
             inside = slice(edge, -edge), slice(edge, -edge)
-            coarse = filtered(source, wide, wide)[inside]
-            fine = filtered(source, narrow, narrow)[inside] - coarse
+            coarse = separable(source, wide, wide)[inside]
+            fine = separable(source, narrow, narrow)[inside] - coarse
             own_fine = self.fixed.fine[part, self.cols]
             own_coarse = self.fixed.value[part, self.cols] - own_fine
             values = ((own_coarse, own_fine), (coarse, fine))

@@ -1,4 +1,4 @@
-"""Gaussians moved by fractions of a pixel, and what noise is left after them."""
+"""High-passed pictures, their noise, and what Gaussians leave of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dct
+
+from cemi_dask.resample import gaussian_kernel
 
 F32 = npt.NDArray[np.float32]
 
@@ -37,33 +39,8 @@ def noise_sigma(picture: F32) -> float:
 
 def noise_shares(narrow_px: float, wide_px: float) -> tuple[float, float, float]:
     """Variance white noise keeps after each of two Gaussians, and in what lies between them."""
-    narrow, wide = gaussian(narrow_px), gaussian(wide_px)
+    narrow, wide = gaussian_kernel(narrow_px), gaussian_kernel(wide_px)
     edge = (len(wide) - len(narrow)) // 2
     cross = float(narrow @ wide[edge:-edge]) ** 2
     one, two = float(narrow @ narrow) ** 2, float(wide @ wide) ** 2
     return one, two, one - 2 * cross + two
-
-
-def reach_px(sigma_px: float) -> int:
-    """Half length of the kernels of `gaussian`: it holds a shift of one pixel."""
-    return int(np.ceil(4 * sigma_px)) + 1
-
-
-def gaussian(sigma_px: float, shift_px: float = 0.0) -> F32:
-    """Smooths by a Gaussian and reads at x - shift_px: a sampled Gaussian interpolates itself."""
-    i = np.arange(-reach_px(sigma_px), reach_px(sigma_px) + 1)
-    kernel = np.exp(-((i + shift_px) ** 2) / (2 * sigma_px**2))
-    return np.asarray(kernel / kernel.sum(), np.float32)
-
-
-def gaussian_slope(sigma_px: float) -> F32:
-    """The derivative after smoothing by a Gaussian."""
-    i = np.arange(-reach_px(sigma_px), reach_px(sigma_px) + 1)
-    kernel = np.exp(-(i**2) / (2 * sigma_px**2))
-    return np.asarray(i / sigma_px**2 * kernel / kernel.sum(), np.float32)
-
-
-def filtered(image: F32, along_x: F32, along_y: F32) -> F32:
-    """The image correlated with one kernel along x and one along y, borders mirrored."""
-    out = cv2.sepFilter2D(image, cv2.CV_32F, along_x, along_y, borderType=cv2.BORDER_REFLECT)
-    return np.asarray(out, np.float32)

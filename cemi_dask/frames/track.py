@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cemi_dask.frames.motion import Look, Slopes
 from cemi_dask.frames.texture import F32
-from cemi_dask.resample import shift_rows
+from cemi_dask.resample import gaussian_kernel, gaussian_slope, separable, shift_rows
 
 F64 = npt.NDArray[np.float64]
 
@@ -140,7 +140,7 @@ def _upright(small: F32, shear: float) -> F32:
 def _smoothed(small: F32) -> Slopes:
     blur, slope = _kernel(0.0), _slope()
     return Slopes(
-        _filtered(small, blur, blur), _filtered(small, slope, blur), _filtered(small, blur, slope)
+        separable(small, blur, blur), separable(small, slope, blur), separable(small, blur, slope)
     )
 
 
@@ -161,7 +161,7 @@ def _compare(
         top - down - reach : bottom - down + reach, left - right - reach : end - right + reach
     ]
     rest = place - (right, down)
-    moved = _filtered(there, _kernel(float(rest[0])), _kernel(float(rest[1])))
+    moved = separable(there, _kernel(float(rest[0])), _kernel(float(rest[1])))
     moved = moved[reach:-reach, reach:-reach]
     mean, std = _spread(moved)
     if min(part.std, std) <= 1e-6:
@@ -249,21 +249,10 @@ def _by_line(a: F32, b: F32) -> F64:
     return np.asarray(np.einsum("ij,ij->i", a, b), np.float64)
 
 
-def _filtered(image: F32, along_x: F32, along_y: F32) -> F32:
-    out = cv2.sepFilter2D(image, cv2.CV_32F, along_x, along_y, borderType=cv2.BORDER_REFLECT)
-    return np.asarray(out, np.float32)
-
-
 def _kernel(shift_px: float) -> F32:
-    """Smooths by a Gaussian and reads at x - shift_px: a Gaussian is its own interpolator."""
-    at = np.arange(-REACH_PX, REACH_PX + 1) + shift_px
-    kernel = np.exp(-(at**2) / (2 * SMOOTH_PX**2))
-    return np.asarray(kernel / kernel.sum(), np.float32)
+    return gaussian_kernel(SMOOTH_PX, shift_px, reach=REACH_PX)
 
 
 @lru_cache(maxsize=1)
 def _slope() -> F32:
-    """The derivative after smoothing by the Gaussian."""
-    at = np.arange(-REACH_PX, REACH_PX + 1)
-    kernel = np.exp(-(at**2) / (2 * SMOOTH_PX**2))
-    return np.asarray(at / SMOOTH_PX**2 * kernel / kernel.sum(), np.float32)
+    return gaussian_slope(SMOOTH_PX, reach=REACH_PX)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import line_offsets
-from cemi_dask.resample import shift_rows
+from cemi_dask.resample import gaussian_kernel, gaussian_slope, separable, shift_rows
 
 Image = npt.NDArray[np.float32]
 
@@ -153,32 +153,3 @@ def _bin(image: Image, factor: int) -> Image:
     h, w = image.shape[0] // factor, image.shape[1] // factor
     cut = image[: h * factor, : w * factor]
     return np.asarray(cv2.resize(cut, (w, h), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def reach_px(sigma_px: float) -> int:
-    """Half length of the kernels of `gaussian_kernel`."""
-    return int(np.ceil(4 * sigma_px)) + 1
-
-
-def gaussian_kernel(sigma_px: float, shift_px: float) -> npt.NDArray[np.float32]:
-    """Correlation kernel that smooths by a Gaussian and reads at x - shift_px.
-
-    A sampled Gaussian is its own interpolator: at a frequency f (cycles/px) the error is
-    exp(-2 pi^2 sigma^2 (1 - 2 f)) of the value, 1e-4 at a period of 4 px and sigma 1.
-    """
-    i = np.arange(-reach_px(sigma_px), reach_px(sigma_px) + 1)
-    kernel = np.exp(-((i + shift_px) ** 2) / (2 * sigma_px**2))
-    return np.asarray(kernel / kernel.sum(), np.float32)
-
-
-def gaussian_slope(sigma_px: float) -> npt.NDArray[np.float32]:
-    """Correlation kernel that gives the derivative after smoothing by a Gaussian."""
-    i = np.arange(-reach_px(sigma_px), reach_px(sigma_px) + 1)
-    kernel = np.exp(-(i**2) / (2 * sigma_px**2))
-    return np.asarray(i / sigma_px**2 * kernel / kernel.sum(), np.float32)
-
-
-def separable(image: Image, along_x: npt.NDArray[Any], along_y: npt.NDArray[Any]) -> Image:
-    """`image` correlated with one kernel along x and one along y, borders mirrored."""
-    out = cv2.sepFilter2D(image, cv2.CV_32F, along_x, along_y, borderType=cv2.BORDER_REFLECT)
-    return np.asarray(out, np.float32)

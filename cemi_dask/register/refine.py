@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from cemi_dask.geometry import Box
 from cemi_dask.register.correlate import lines_mask, overlap_boxes, row_dot
-from cemi_dask.register.prepare import Image, Prepared, gaussian_kernel, reach_px, separable
+from cemi_dask.register.prepare import Image, Prepared
+from cemi_dask.resample import gaussian_kernel, reach_px, separable
 
 Matrix = npt.NDArray[np.float64]
 

@@ -22,6 +22,7 @@ BASE = {
     "methods",
     "compute",
     "resample",
+    "torchlib",
 }
 SIBLINGS = {"frames", "denoise", "register", "solve", "blend", "store", "segment", "analyse"}
 # Each layer may import itself and the layers below it.

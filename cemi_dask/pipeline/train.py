@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cemi_dask.denoise.checkpoints import SUFFIXES, ModelCard, load_model
 from cemi_dask.denoise.networks import PRESETS, NetworkSpec, RRDBSpec, UNetSpec, build_network
 from cemi_dask.denoise.training.batches import Batch, Batches
-from cemi_dask.denoise.training.degradation import MicroscopeNoise
 from cemi_dask.denoise.training.options import FitOptions
-from cemi_dask.denoise.training.sources import Augmentation, CleanPictures, Picture
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
 from cemi_dask.pipeline.config import read_yaml
-from cemi_dask.simulate.pictures import clean_pictures
+from cemi_dask.pipeline.train_data import Patches, TrainingData, open_source
 from cemi_dask.store import write_text_atomic
 from cemi_dask.torchlib import import_torch
 
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 CONFIG = "train.json"
 MODEL = "model.safetensors"
-HELD_OUT_BATCHES = 4
 STEPS_BETWEEN_STAGES = 10**9
 AnySpec = RRDBSpec | UNetSpec
 
@@ -39,24 +35,20 @@ class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SimulatedData(_Options):
-    """Clean pictures from the simulator, of many textures, with the microscope's noise."""
-
-    kind: Literal["simulated"] = "simulated"
-    pictures: int = Field(default=400, ge=1, description="Clean pictures, rendered at the start.")
-    held_out: int = Field(default=40, ge=1, description="Further pictures to validate on.")
-    size_px: int = Field(default=384, ge=64, description="Side of the pictures.")
-    degradation: MicroscopeNoise = Field(
-        default=MicroscopeNoise(), description="What is put on them."
-    )
-    augmentation: Augmentation = Augmentation(contrast=(0.5, 1.2), brightness=(-0.1, 0.2))
-
-
-TrainingData = SimulatedData
-
-
 def _preset(value: Any) -> Any:
-    return PRESETS.get(value, value) if isinstance(value, str) else value
+    """A network from a preset's name; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    if value not in PRESETS:
+        raise ValueError(f"should be {' or '.join(sorted(PRESETS))}, or keys of a network")
+    return PRESETS[value]
+
+
+def _named_apart(stages: tuple[FitOptions, ...]) -> tuple[FitOptions, ...]:
+    """The stages, whose names are also their folders."""
+    if len({stage.name for stage in stages}) < len(stages):
+        raise ValueError("should have different names")
+    return stages
 
 
 class TrainConfig(_Options):
@@ -79,17 +71,11 @@ class TrainConfig(_Options):
     data: TrainingData
     batch: int = Field(default=18, ge=1, description="Patches per step (and process).")
     patch_px: int = Field(default=256, ge=16, multiple_of=8, description="Side of the patches.")
-    stages: tuple[FitOptions, ...] = Field(min_length=1, description="Done one after the other.")
+    stages: Annotated[tuple[FitOptions, ...], AfterValidator(_named_apart)] = Field(
+        min_length=1, description="Done one after the other, each from the one before."
+    )
     description: str = Field(default="", description="What the model card says of the data.")
     licence: str = Field(default="unstated", description="Terms of the weights.")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Batches to train on, and held-out ones."""
-
-    train: Batches
-    validate: Sequence[Batch]
 
 
 def load_training(path: str | Path) -> TrainConfig:
@@ -119,7 +105,7 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
     net, spec = first_network(config, base)
     if _is_first():
         _claim(folder, config, fresh=fresh)
-    source = open_source(config)
+    source = open_source(config.data, Patches(config.batch, config.patch_px, config.seed), base)
     card = ModelCard(
         name=config.name,
         spec=spec,
@@ -165,30 +151,6 @@ def first_network(config: TrainConfig, base: Path) -> tuple[torch.nn.Module, Any
             f"{config.network!r}. Leave `network` away."
         )
     return loaded.net, spec
-
-
-def open_source(config: TrainConfig) -> Source:
-    """The data that the config names, ready to be asked for batches."""
-    return _simulated(config, config.data)
-
-
-def _simulated(config: TrainConfig, data: SimulatedData) -> Source:
-    print(f"Rendering {data.pictures + data.held_out} clean pictures", flush=True)
-    pictures = clean_pictures(data.pictures + data.held_out, data.size_px, seed=config.seed)
-    held, train = pictures[: data.held_out], pictures[data.held_out :]
-    return _degraded(config, data, list(train), list(held))
-
-
-def _degraded(
-    config: TrainConfig, data: SimulatedData, train: list[Picture], held: list[Picture]
-) -> Source:
-    def batches(pictures: list[Picture], seed: int) -> CleanPictures:
-        return CleanPictures(
-            pictures, data.degradation, config.batch, config.patch_px, seed, data.augmentation
-        )
-
-    validate = batches(held, config.seed + 1)
-    return Source(batches(train, config.seed), [validate(k) for k in range(HELD_OUT_BATCHES)])
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ class _Trainer:
     ) -> None:
         if not torch.isfinite(loss):
             raise RunError(
-                f"The loss of stage {self.options.name!r} is {float(loss)} in step "
+                f"The loss of stage {self.options.name!r} is {loss.item()} in step "
                 f"{self.state.step}. Lower learning_rate.start, set clip_norm, or use precision "
                 "float32; then run the same command again: it goes on from the last checkpoint."
             )

@@ -17,6 +17,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from cemi_dask import __version__
+from cemi_dask.cli_train import train
 from cemi_dask.errors import CemiError, ConfigError, RunError
 
 # Everything heavy (dask, zarr, torch, matplotlib) is imported inside the commands, so that
@@ -44,6 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(train)
 console = Console()
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see configs/", metavar="CONFIG.yaml")]

@@ -15,6 +15,7 @@ from cemi_dask import open_mosaic
 from cemi_dask.pipeline import load_config, run
 from cemi_dask.pipeline.plan import make_plan
 from cemi_dask.pipeline.simulation import simulate_ingot
+from cemi_dask.pipeline.train import load_training
 from cemi_dask.simulate import (
     SimulateOptions,
     compare_positions,
@@ -40,7 +41,17 @@ def placed(name: str, folder: Path) -> Path:
     return Path(shutil.copy(CONFIGS / name, folder / name))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+RUNS = [path for path in sorted(CONFIGS.glob("*.yaml")) if not path.stem.startswith("train_")]
+TRAININGS = sorted(CONFIGS.glob("train_*.yaml"))
+
+
+@pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.name)
+def test_every_training_config_is_valid_and_says_what_it_is_for(path: Path) -> None:
+    assert load_training(path).name == path.stem
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
 def test_every_config_is_valid_and_says_what_it_is_for(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem

@@ -26,7 +26,7 @@ BASE = {
 }
 SIBLINGS = {"frames", "denoise", "register", "solve", "blend", "store", "segment", "analyse"}
 # Each layer may import itself and the layers below it.
-LAYERS = [BASE, SIBLINGS, {"report", "view", "simulate"}, {"pipeline"}, {"cli"}]
+LAYERS = [BASE, SIBLINGS, {"report", "view", "simulate"}, {"pipeline"}, {"cli_train"}, {"cli"}]
 
 
 def unit_of(module: str) -> str:

@@ -149,9 +149,14 @@ def load_config(path: str | Path) -> RunConfig:
 
     Raises ConfigError when the file is missing, is no YAML, or has a wrong key or value.
     """
+    return parse_config(read_yaml(path), origin=str(path))
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds; ConfigError when it is missing or no YAML."""
     path = Path(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 (safe)
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 (safe)
     except OSError as error:
         raise ConfigError(
             f"Cannot read the config {path}: {error.strerror}. Give a YAML file; configs/ has some."
@@ -161,7 +166,6 @@ def load_config(path: str | Path) -> RunConfig:
         raise ConfigError(
             f"{path} is no valid YAML: {told}. Correct that line; configs/ has examples."
         ) from error
-    return parse_config(values, origin=str(path))
 
 
 def json_schema() -> dict[str, Any]:

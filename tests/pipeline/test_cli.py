@@ -109,7 +109,8 @@ def test_wrong_stages_and_clusters_are_refused(ingot: Path, refused: Words) -> N
 def test_the_schema_knows_every_key_of_the_ready_configs(done: Words) -> None:
     schema = json.loads(done("schema"))
     assert schema == json.loads(json.dumps(json_schema()))
-    for file in sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")):
+    files = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+    for file in (file for file in files if not file.stem.startswith("train_")):
         assert set(yaml.safe_load(file.read_text())) <= set(schema["properties"]), file.name
 
 

@@ -364,5 +364,7 @@ def test_a_card_round_trips() -> None:
 def test_the_method_names_its_model_in_yaml(weights: Path) -> None:
     method = DENOISERS.parse({"method": "network", "model": str(weights)})
     assert method.model_dump()["model"] == str(weights)
-    assert Network(model="weights/mine.pth").located(Path("/data")).model == "/data/weights/mine.pth"
+    assert (
+        Network(model="weights/mine.pth").located(Path("/data")).model == "/data/weights/mine.pth"
+    )
     assert Network().located(Path("/data")).model == "compact"

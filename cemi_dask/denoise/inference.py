@@ -11,7 +11,7 @@ import importlib
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.denoise.checkpoints import LoadedModel, load_model
-from cemi_dask.denoise.method import FloatFrame, Frame
+from cemi_dask.denoise.method import FloatFrame, Frame, as_dtype
 from cemi_dask.denoise.networks import UNET_MULTIPLE, RRDBSpec, UNetSpec
 from cemi_dask.errors import MissingExtraError, ResourceError
 from cemi_dask.torchlib import import_torch
@@ -43,8 +43,31 @@ _models: OrderedDict[tuple[Any, ...], Runner] = OrderedDict()
 _lock = threading.Lock()
 
 
+@dataclass(frozen=True)
+class GreyScale:
+    """Grey levels as 0..1: ``unit = (grey - offset) / span``."""
+
+    offset: float
+    span: float
+
+
+def grey_scale(frame: Frame) -> GreyScale:
+    """8-bit frames by their type; others so that all but 1 % of their pixels lie in 0.1..0.9.
+
+    Networks are trained on 8-bit frames, and those of 16 bits may use any part of the range.
+    """
+    if frame.dtype == np.uint8:
+        return GreyScale(0.0, 255.0)
+    sample: npt.NDArray[Any] = frame[::2, ::2]
+    low, high = (float(level) for level in np.percentile(sample, (0.5, 99.5)))
+    if high <= low:
+        low, high = float(frame.min()), float(frame.max())
+    span = (high - low) / 0.8
+    return GreyScale(low - 0.1 * span, span)
+
+
 class Runner(Protocol):
-    """A network ready to be called on stacks of pictures of 0..1."""
+    """A network ready to be called on stacks of frames."""
 
     @property
     def model(self) -> LoadedModel:
@@ -56,8 +79,11 @@ class Runner(Protocol):
         """True where several pictures at once are faster than one after the other."""
         ...
 
-    def __call__(self, stack: FloatFrame) -> FloatFrame:
-        """The network's output for a stack (n, y, x) float32, untiled, float32."""
+    def __call__(self, stack: Frame, scales: Sequence[GreyScale]) -> Frame:
+        """The network's pictures of a stack (n, y, x), untiled, in grey levels.
+
+        uint8 for uint8 frames, float32 for others; `scales` has one entry per frame.
+        """
         ...
 
 
@@ -75,14 +101,29 @@ class TorchRunner:
         """On a GPU."""
         return self.device.type == "cuda"
 
-    def __call__(self, stack: FloatFrame) -> FloatFrame:
-        """The network's output for a stack (n, y, x) float32, untiled, float32."""
+    def __call__(self, stack: Frame, scales: Sequence[GreyScale]) -> Frame:
+        """The network's pictures, as of every runner.
+
+        8-bit frames travel to the device and back as they are: a quarter of the bytes.
+        """
         torch = import_torch()
+        narrow = stack.dtype == np.uint8
         with torch.inference_mode():
-            given = torch.from_numpy(np.ascontiguousarray(stack))[:, None]
-            given = given.to(self.device, self.dtype, memory_format=torch.channels_last)
-            out: FloatFrame = self.net(given)[:, 0].float().cpu().numpy()
-        return out
+            given = torch.from_numpy(np.ascontiguousarray(stack if narrow else as_float(stack)))
+            if self.device.type == "cuda":
+                given = given.pin_memory()
+            given = given.to(self.device, non_blocking=True)[:, None].float()
+            offset, span = (
+                torch.tensor(values, dtype=torch.float32, device=self.device).view(-1, 1, 1, 1)
+                for values in zip(*((scale.offset, scale.span) for scale in scales), strict=True)
+            )
+            unit = ((given - offset) / span).to(self.dtype)
+            out = self.net(unit.contiguous(memory_format=torch.channels_last)).float()
+            out = (out * span + offset)[:, 0]
+            if narrow:
+                out = out.round().clamp(0, 255).to(torch.uint8)
+            picture: Frame = out.cpu().numpy()
+        return picture
 
 
 @dataclass(frozen=True)
@@ -94,12 +135,17 @@ class OpenVinoRunner:
     compiled: dict[tuple[int, ...], Any] = field(default_factory=dict)
     takes_batches: bool = False
 
-    def __call__(self, stack: FloatFrame) -> FloatFrame:
-        """The network's output for a stack (n, y, x) float32, untiled, float32."""
+    def __call__(self, stack: Frame, scales: Sequence[GreyScale]) -> Frame:
+        """The network's pictures, as of every runner."""
         if stack.shape not in self.compiled:
             self.compiled[stack.shape] = self._compile(stack.shape)
-        out: FloatFrame = self.compiled[stack.shape]([stack[:, None]])[0][:, 0]
-        return out
+        offset, span = (
+            np.asarray(values, np.float32).reshape(-1, 1, 1)
+            for values in zip(*((scale.offset, scale.span) for scale in scales), strict=True)
+        )
+        unit = (as_float(stack) - offset) / span
+        out: Frame = self.compiled[stack.shape]([unit[:, None]])[0][:, 0] * span + offset
+        return as_dtype(out, stack.dtype) if stack.dtype == np.uint8 else out
 
     def _compile(self, shape: tuple[int, ...]) -> Any:
         torch, openvino = import_torch(), _import_openvino()
@@ -107,6 +153,7 @@ class OpenVinoRunner:
         with warnings.catch_warnings(), torch.inference_mode():
             # Sizes become constants: each size is compiled on its own.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
             converted = openvino.convert_model(self.model.net, example_input=example)
         converted.reshape(list(example.shape))
         # One thread: the tasks of dask fill the cores.
@@ -175,18 +222,22 @@ def _import_openvino() -> Any:
         ) from error
 
 
-def run_tiled(runner: Runner, stack: FloatFrame, tile_px: int) -> FloatFrame:
-    """The network's output for a stack (n, y, x) of 0..1, in tiles where it is larger than one."""
+def run_tiled(runner: Runner, stack: Frame, tile_px: int) -> Frame:
+    """The network's pictures of frames (n, y, x), in tiles where they are larger than one.
+
+    uint8 for uint8 frames, float32 for others.
+    """
+    scales = [grey_scale(frame) for frame in stack]
     height, width = stack.shape[1:]
     if max(height, width) <= tile_px:
-        return runner(stack)
+        return runner(stack, scales)
     halo, multiple = reach_of(runner.model)
     step = max(multiple, tile_px // multiple * multiple)
     margin = -(-halo // multiple) * multiple
-    out = np.empty_like(stack)
+    out = np.empty(stack.shape, np.uint8 if stack.dtype == np.uint8 else np.float32)
     for y0, y1, top, bottom in _cuts(height, step, margin):
         for x0, x1, left, right in _cuts(width, step, margin):
-            part = runner(stack[:, top:bottom, left:right])
+            part = runner(stack[:, top:bottom, left:right], scales)
             out[:, y0:y1, x0:x1] = part[:, y0 - top : y1 - top, x0 - left : x1 - left]
     return out
 
@@ -217,38 +268,6 @@ def unet_reach_px(spec: UNetSpec) -> int:
     return down_and_up + 2 * sides[0] + sum(sides[1:])
 
 
-# ---------------------------------------------------------------- grey levels
-
-
-@dataclass(frozen=True)
-class GreyScale:
-    """Grey levels as 0..1: ``unit = (grey - offset) / span``."""
-
-    offset: float
-    span: float
-
-    def to_unit(self, frame: Frame) -> FloatFrame:
-        """The frame as float32 of about 0..1."""
-        unit = frame.astype(np.float32)
-        unit -= np.float32(self.offset)
-        unit *= np.float32(1 / self.span)
-        return unit
-
-    def to_grey(self, unit: FloatFrame) -> FloatFrame:
-        """The picture in grey levels, float32."""
-        return unit * np.float32(self.span) + np.float32(self.offset)
-
-
-def grey_scale(frame: Frame) -> GreyScale:
-    """8-bit frames by their type; others so that all but 1 % of their pixels lie in 0.1..0.9.
-
-    Networks are trained on 8-bit frames, and those of 16 bits may use any part of the range.
-    """
-    if frame.dtype == np.uint8:
-        return GreyScale(0.0, 255.0)
-    sample: npt.NDArray[Any] = frame[::2, ::2]
-    low, high = (float(level) for level in np.percentile(sample, (0.5, 99.5)))
-    if high <= low:
-        low, high = float(frame.min()), float(frame.max())
-    span = (high - low) / 0.8
-    return GreyScale(low - 0.1 * span, span)
+def as_float(stack: Frame) -> FloatFrame:
+    """Grey levels as float32."""
+    return stack.astype(np.float32, copy=False)

@@ -15,7 +15,6 @@ from cemi_dask.denoise.inference import (
     Precision,
     RunnerOptions,
     get_runner,
-    grey_scale,
     run_tiled,
 )
 from cemi_dask.denoise.method import Denoiser, Frame
@@ -77,18 +76,14 @@ class Network(Denoiser):
         return file_sha256(model_path(self.model))
 
     def clean(self, frame: Frame) -> Frame:
-        """The network's picture, float32 grey levels."""
+        """The network's picture, uint8 or float32 grey levels."""
         return self.clean_stack(frame[None])[0]
 
     def clean_stack(self, frames: Frame) -> Frame:
-        """The network's pictures of frames (n, y, x), float32 grey levels."""
+        """The network's pictures of frames (n, y, x), uint8 or float32 grey levels."""
         options = RunnerOptions(self.device, self.precision, self.backend, self.compile)
         runner = get_runner(model_path(self.model), options)
-        scales = [grey_scale(frame) for frame in frames]
-        unit = np.stack([scale.to_unit(f) for scale, f in zip(scales, frames, strict=True)])
         # On the CPU frames share nothing but memory, so each goes alone.
         at_once = self.batch if runner.takes_batches else 1
-        for start in range(0, len(unit), at_once):
-            part = slice(start, start + at_once)
-            unit[part] = run_tiled(runner, unit[part], self.tile_px)
-        return np.stack([scale.to_grey(u) for scale, u in zip(scales, unit, strict=True)])
+        parts = [frames[start : start + at_once] for start in range(0, len(frames), at_once)]
+        return np.concatenate([run_tiled(runner, part, self.tile_px) for part in parts])

@@ -36,7 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written_model(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
-def unit_picture(*shape: int) -> np.ndarray:
+def float_picture(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).random((1, *shape), np.float32)
 
 
@@ -51,7 +51,7 @@ SPECS = [
 def test_tiled_equals_untiled(spec: UNetSpec, tmp_path: Path) -> None:
     path = written_model(tmp_path / "w.safetensors", spec)
     runner = get_runner(path, RunnerOptions("cpu"))
-    picture = unit_picture(331, 517)
+    picture = float_picture(331, 517)
     # The halo is all that the network sees, so only the order of sums may differ.
     np.testing.assert_allclose(
         run_tiled(runner, picture, 96), run_tiled(runner, picture, 4096), atol=1e-5
@@ -69,7 +69,7 @@ def test_tiled_equals_untiled_for_the_papers_generator(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_model(path, net, card_of(spec))
     runner = get_runner(path, RunnerOptions("cpu"))
-    picture = unit_picture(96, 1100)
+    picture = float_picture(96, 1100)
     tiled, whole = run_tiled(runner, picture, 400), run_tiled(runner, picture, 4096)
     assert whole.std() > 1e-3
     np.testing.assert_allclose(tiled, whole, atol=1e-5)

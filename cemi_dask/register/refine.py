@@ -180,7 +180,9 @@ def _covariance(
     )
     inverse = np.linalg.inv(seen.curvature(score))
     parts = forces.shape[1]
-    noise = 4 * np.pi * seen.smooth_px**2 * row_dot(left, left) / seen.count * seen.gradients
+    inside = left if seen.mask is None else left * seen.mask
+    variance = row_dot(inside, inside) / seen.count
+    noise = 4 * np.pi * seen.smooth_px**2 * variance * seen.gradients
     seen_force = np.cov(forces) * parts
     beyond = np.trace(inverse @ (seen_force - noise) @ inverse) * parts
     return np.asarray(inverse @ seen_force @ inverse), float(np.sqrt(max(0.0, beyond)))

@@ -22,17 +22,17 @@ from cemi_dask.simulate.textures import (
 PSF_SIGMA_PX = (0.5, 1.2)
 # How often each kind of picture is drawn. Eutectics are what the measurements are made on.
 SHARES = {
-    "ingot": 0.25,
-    "eutectic": 0.2,
-    "film": 0.05,
-    "dead_leaves": 0.12,
-    "lamellar_grains": 0.12,
-    "labyrinth": 0.06,
-    "random_field": 0.04,
-    "particles": 0.05,
-    "cracks_and_pores": 0.05,
-    "fibres": 0.03,
-    "gradients": 0.03,
+    "ingot": 0.45,
+    "eutectic": 0.15,
+    "film": 0.04,
+    "dead_leaves": 0.09,
+    "lamellar_grains": 0.09,
+    "labyrinth": 0.04,
+    "random_field": 0.03,
+    "particles": 0.04,
+    "cracks_and_pores": 0.03,
+    "fibres": 0.02,
+    "gradients": 0.02,
 }
 Float16 = npt.NDArray[np.float16]
 

@@ -40,10 +40,10 @@ def bins(grey, **labels):
 
 
 # Bounds per profile bin, in percentage points: what the method promises at this size of bin
-# (1 Mpx), where the grains' own brightness (1 %) alone makes 0.2.
+# (1 Mpx); few cells share their levels here.
 @pytest.mark.parametrize(
     ("psf_px", "noise", "mean", "worst"),
-    [(0.5, 0.0, 0.3, 0.5), (0.7, 4.5, 0.5, 1.0), (0.7, 25.0, 2.0, 3.0)],
+    [(0.5, 0.0, 0.2, 0.45), (0.7, 4.5, 0.5, 1.0), (0.7, 25.0, 2.0, 3.0)],
     ids=["noise-free", "HD", "LD"],
 )
 def test_phase_fraction_is_the_specimens(ingot, psf_px, noise, mean, worst):

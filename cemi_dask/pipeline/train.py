@@ -74,7 +74,9 @@ class TrainConfig(_Options):
     stages: Annotated[tuple[FitOptions, ...], AfterValidator(_named_apart)] = Field(
         min_length=1, description="Done one after the other, each from the one before."
     )
-    description: str = Field(default="", description="What the model card says of the data.")
+    description: str | None = Field(
+        default=None, description="What the model card says of the data; null: their kind."
+    )
     licence: str = Field(default="unstated", description="Terms of the weights.")
 
 

@@ -16,3 +16,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real micrographs at {folder} (set CEMI_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _gpu_or_skip(request: pytest.FixtureRequest) -> None:
+    """Tests marked `gpu` are skipped where torch sees no CUDA device."""
+    if request.node.get_closest_marker("gpu"):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("torch sees no CUDA device")

@@ -2,6 +2,7 @@
 
 from cemi_dask.denoise.classical import Median, NonLocalMeans
 from cemi_dask.denoise.method import Denoiser
+from cemi_dask.denoise.network import Network
 from cemi_dask.denoise.noise import NoiseModel, estimate_noise, estimate_noise_model
 from cemi_dask.denoise.stage import DENOISERS, denoise
 from cemi_dask.denoise.transform import Dct, Fourier
@@ -12,6 +13,7 @@ __all__ = [
     "Denoiser",
     "Fourier",
     "Median",
+    "Network",
     "NoiseModel",
     "NonLocalMeans",
     "denoise",

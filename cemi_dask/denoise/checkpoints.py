@@ -84,7 +84,7 @@ def model_path(model: str | Path) -> Path:
     """
     path = Path(model)
     shipped = SHIPPED / f"{model}.safetensors"
-    if path.suffix.lower() in SUFFIXES:
+    if is_file_name(model):
         if not path.is_file():
             raise UnreadableError(f"There are no weights at {path}. Correct the path.")
         return path
@@ -94,6 +94,11 @@ def model_path(model: str | Path) -> Path:
         f"{str(model)!r} is no model: give the name of a shipped one "
         f"({', '.join(shipped_models())}) or the path of a weights file ({', '.join(SUFFIXES)})."
     )
+
+
+def is_file_name(model: str | Path) -> bool:
+    """True for the path of a weights file, False for the name of a shipped model."""
+    return Path(model).suffix.lower() in SUFFIXES
 
 
 def shipped_models() -> list[str]:

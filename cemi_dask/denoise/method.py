@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,26 @@ class Denoiser(Method):
     uint8, uint16 or float32 grey levels. A constant frame comes back unchanged.
     """
 
+    @property
+    def frames_at_once(self) -> int:
+        """How many frames a task should hand to `clean_stack` together."""
+        return 1
+
+    def located(self, base: Path) -> Self:
+        """The same method with relative paths among its fields started at `base`."""
+        return self
+
+    def fingerprint(self) -> str | None:
+        """What the result depends on besides the method's fields (a file's digest), or None."""
+        return None
+
     def clean(self, frame: Frame) -> Frame:
         """The denoised picture of a checked, not constant `frame`; any real dtype."""
         raise TypeError(f"{type(self).__name__} is no denoiser: it does not define clean().")
+
+    def clean_stack(self, frames: Frame) -> Frame:
+        """The denoised pictures of checked, not constant `frames` (n, y, x); any real dtype."""
+        return np.stack([self.clean(frame) for frame in frames])
 
     def __call__(self, frame: Frame) -> Frame:
         """The denoised frame, same shape and dtype as `frame` (which is never changed).
@@ -31,9 +49,23 @@ class Denoiser(Method):
         Raises InputError for NaN or infinite pixels, another dtype, or other than two axes.
         """
         check_frame(frame)
-        if frame.min() == frame.max():
-            return frame.copy()
-        return as_dtype(self.clean(frame), frame.dtype)
+        return self.clean_block(frame[None])[0]
+
+    def clean_block(self, frames: Frame, first: int = 0) -> Frame:
+        """The denoised frames (n, y, x), same shape and dtype; constant ones unchanged.
+
+        Raises InputError as `__call__` does, naming the frame by its place counted from `first`.
+        """
+        for place, frame in enumerate(frames, first):
+            try:
+                check_frame(frame)
+            except InputError as error:
+                raise InputError(f"Frame {place}: {error}") from error
+        out = frames.copy()
+        alive = [place for place, frame in enumerate(frames) if frame.min() != frame.max()]
+        if alive:
+            out[alive] = as_dtype(self.clean_stack(frames[alive]), frames.dtype)
+        return out
 
 
 def check_frame(frame: Frame) -> None:

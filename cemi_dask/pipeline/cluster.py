@@ -210,6 +210,17 @@ def _connect(options: AddressOptions) -> Iterator[Client]:
         yield client
 
 
+def gpu_wanted(client: Client, device: str) -> dict[str, float]:
+    """The resources that tasks for `device` (auto, cpu, cuda) must ask workers for.
+
+    ``{"GPU": 1}`` where a worker offers it (``dask worker --resources GPU=1``) and `device`
+    is not ``cpu``; nothing otherwise, so that no task waits for a worker that never comes.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    offered = any(worker["resources"].get("GPU", 0) >= 1 for worker in workers)
+    return {"GPU": 1} if offered and device != "cpu" else {}
+
+
 def peak_rss_bytes() -> int:
     """Largest resident memory this process has had so far, in bytes."""
     try:

@@ -62,7 +62,7 @@ def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, s
     options: dict[str, Any] = {
         "register": [plain(config.register_), config.frames.flat_field],
         "solve": plain(config.solve),
-        "denoise": [plain(config.denoise), config.frames.flat_field],
+        "denoise": [plain(config.denoise), config.frames.flat_field, weights(config)],
         "blend": [plain(config.blend), plain(config.mosaic), config.input.pixel_um],
         "segment": plain(config.segment),
         "analyse": plain(config.analyse),
@@ -75,6 +75,11 @@ def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, s
         before = [digests[name] for name in upstream]
         digests[stage] = digest_of(stage, options.get(stage), inputs.get(stage), before)
     return digests
+
+
+def weights(config: RunConfig) -> str | None:
+    """The digest of the denoiser's weights; None where it has none."""
+    return None if config.denoise is None else config.denoise.fingerprint()
 
 
 def plain(options: BaseModel | None) -> Any:

@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,8 @@ class LedgerCompute:
     progress: Progress
     in_flight_per_thread: int = 3
     retries: int = 1
+    # What a worker must offer to be given an item; see `cluster.gpu_wanted`.
+    resources: dict[str, float] = field(default_factory=dict)
     items: int = field(default=0, init=False)
     skipped: int = field(default=0, init=False)
     cpu_s: float = field(default=0.0, init=False)
@@ -58,7 +60,7 @@ class LedgerCompute:
         return {name: self.ledger.finished[name] for name in items}
 
     def _compute(self, items: Items, todo: Iterator[str]) -> None:
-        threads = sum(self.client.nthreads().values()) or 1
+        threads = threads_that_offer(self.client, self.resources) or 1
         names: dict[str, str] = {}
         running = as_completed()
 
@@ -86,7 +88,14 @@ class LedgerCompute:
     def _submit(self, name: str, item: Delayed) -> Future[Any]:
         kind = name.partition("/")[0]
         key = f"{kind}-{tokenize(self.token, name)}"
-        return self.client.submit(run_inline, pack(item), key=key, pure=False, retries=self.retries)
+        return self.client.submit(
+            run_inline,
+            pack(item),
+            key=key,
+            pure=False,
+            retries=self.retries,
+            resources=self.resources or None,
+        )
 
     def _result(self, name: str, future: Future[Any]) -> tuple[Any, float]:
         """(the item's JSON-able result, CPU seconds); a failure becomes a RunError."""
@@ -113,6 +122,16 @@ class LedgerCompute:
         except Exception as error:
             raise RunError(f"{where}: {type(error).__name__}: {error}. {again}") from error
         return json.loads(json.dumps(result)), cpu_s
+
+
+def threads_that_offer(client: Client, resources: Mapping[str, float]) -> int:
+    """Threads of the workers that offer at least these resources."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return sum(
+        worker["nthreads"]
+        for worker in workers
+        if all(worker["resources"].get(name, 0) >= least for name, least in resources.items())
+    )
 
 
 def pack(item: Delayed) -> bytes:

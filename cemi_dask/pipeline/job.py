@@ -119,6 +119,8 @@ def take_order(
     """
     base = Path.cwd() if isinstance(config, RunConfig) else Path(config).resolve().parent
     checked = config if isinstance(config, RunConfig) else load_config(config)
+    if checked.denoise is not None:
+        checked = checked.model_copy(update={"denoise": checked.denoise.located(base)})
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)

@@ -16,6 +16,7 @@ from cemi_dask.errors import DisconnectedError, NoOverlapError
 from cemi_dask.frameset import Frames
 from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
+from cemi_dask.pipeline.cluster import gpu_wanted
 from cemi_dask.pipeline.context import Context
 from cemi_dask.pipeline.digests import hardness_file
 from cemi_dask.report import write_report
@@ -214,7 +215,9 @@ def denoise_stage(context: Context, raw: Frames) -> Frames:
     with context.stage("denoise") as scope:
         if method is None:
             return raw
-        blocks = denoise.denoise(raw, method=method).delayed()
+        context.facts["denoiser"] = denoiser_facts(method)
+        scope.compute.resources = gpu_wanted(context.client, getattr(method, "device", "cpu"))
+        blocks = raw.delayed()
         folder = str(context.folder.frames)
         raw_keys: list[str] = context.facts["frame_keys"]
         items, first = {}, 0
@@ -224,13 +227,30 @@ def denoise_stage(context: Context, raw: Frames) -> Frames:
             if scope.starts_anew:
                 store.create_frames(folder, key, like=raw_key)
             for start in range(0, count, DENOISE_BLOCK):
-                part = blocks[first + start : first + min(start + DENOISE_BLOCK, count)]
+                place = first + start
+                part = blocks[place : place + min(DENOISE_BLOCK, count - start)]
                 items[f"denoise/{Path(key).name}-{start:05d}"] = named_task(
-                    "denoise", store.write_frames, folder, key, start, part
+                    "denoise", denoise_and_store, part, method, place, (folder, key, start)
                 )
             first += count
         scope.compute(items)
         return raw.with_data(store.open_frame_store(folder, keys))
+
+
+def denoise_and_store(
+    blocks: Sequence[Any], method: denoise.Denoiser, first: int, where: tuple[str, str, int]
+) -> dict[str, int]:
+    """Denoise some raw frames, the first of which is frame `first`, and store them at `where`."""
+    cleaned = method.clean_block(np.concatenate(blocks), first)
+    return store.write_frames(*where, cleaned)
+
+
+def denoiser_facts(method: denoise.Denoiser) -> dict[str, Any]:
+    """The denoiser for run.json: its options, and for networks the weights' SHA-256."""
+    facts: dict[str, Any] = {**method.model_dump(mode="json")}
+    if (mark := method.fingerprint()) is not None:
+        facts["sha256"] = mark
+    return facts
 
 
 def blend_stage(context: Context, pictures: Frames, layout: Layout) -> store.Mosaic:

@@ -65,6 +65,7 @@ def pictures(folder: Path, names: str, shape: tuple[int, int] = (48, 64)) -> Non
         ({"data": {"kind": "simulatd"}}, "there is no kind 'simulatd'.*valid are"),
         ({"data": SIMULATED | {"degradation": {"method": "papr"}}}, "no method 'papr'.*'paper'"),
         ({"stages": [STAGE, STAGE]}, "stages: should have different names"),
+        ({"stages": [STAGE | {"name": ".."}]}, "stages.0.name: String should match"),
         ({"stages": [STAGE | {"loss": {"pixl": "l1"}}]}, "did you mean 'pixel'"),
     ],
 )
@@ -95,6 +96,16 @@ def test_another_config_needs_fresh_or_another_folder(write: Write, tmp_path: Pa
         train_denoiser(write(seed=5, batch=3), out=tmp_path / "out")
     after = train_denoiser(write(seed=5, batch=3), out=tmp_path / "out", fresh=True)
     assert after.read_bytes() != before
+
+
+def test_a_later_stage_that_cannot_run_is_refused_before_the_first(
+    write: Write, tmp_path: Path
+) -> None:
+    loss = {"perceptual_weight": 1, "vgg19": "vgg19.pth"}
+    config = write(stages=[STAGE, STAGE | {"name": "semgan", "loss": loss}])
+    with pytest.raises(ConfigError, match=rf"{tmp_path / 'vgg19.pth'} is no file"):
+        train_denoiser(config, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_training_starts_from_own_weights(write: Write, tmp_path: Path) -> None:

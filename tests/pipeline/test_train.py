@@ -147,6 +147,13 @@ def test_data_that_cannot_be_used_are_refused(write: Write, tmp_path: Path) -> N
     told(InputError, r"a patch has 56. Lower patch_px", data=pairs, patch_px=56)
     pictures(tmp_path / "wide", "ab", (48, 80))
     told(InputError, "Bring them onto one grid", data=pairs | {"target": "wide"})
+    deep = np.random.default_rng(0).integers(0, 4096, (48, 64), np.uint16)
+    (tmp_path / "deep").mkdir()
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / "deep" / f"{name}.png"), deep)
+    told(InputError, "uint8 and its sharp one uint16", data=pairs | {"target": "deep"})
+    cv2.imwrite(str(tmp_path / "deep" / "b.png"), np.zeros_like(deep))
+    told(InputError, "b.png holds one grey level", data=pairs | {"target": "deep"})
     pictures(tmp_path / "one", "a")
     told(InputError, "cannot be split", data={"kind": "synthetic", "target": "one"})
 

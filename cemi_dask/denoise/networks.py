@@ -41,7 +41,7 @@ class UNetSpec(BaseModel):
 
     family: Literal["unet"] = "unet"
     channels: tuple[int, int, int, int] = Field(
-        default=(32, 64, 128, 256), description="Channels at the four sizes, largest first."
+        default=(64, 64, 96, 96), description="Channels at the four sizes, largest first."
     )
     blocks: int = Field(default=1, ge=1, description="Residual blocks at each size, each way.")
     unshuffle: Literal[1, 2, 4] = Field(

@@ -8,11 +8,12 @@ from glob import glob
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from cemi_dask.denoise.inference import grey_scale
+from cemi_dask.denoise.inference import GreyScale, grey_scale
 from cemi_dask.denoise.method import Frame
-from cemi_dask.denoise.training.batches import Batch, Batches
+from cemi_dask.denoise.training.batches import Batch, Batches, Float32
 from cemi_dask.denoise.training.degradation import Degradation, MicroscopeNoise, PaperDegradation
 from cemi_dask.denoise.training.sources import (
     AlignedPair,
@@ -99,7 +100,7 @@ def open_source(
         return _aligned(data, patches, base)
     if isinstance(data, SyntheticData):
         sharp = _read(data.target, "data.target", base)
-        train, held = split([grey_scale(p).to_unit(p) for p in sharp], seed=patches.seed)
+        train, held = split([_unit(p, grey_scale(p)) for p in sharp], seed=patches.seed)
         return _degraded(data, patches, train, held)
     print(f"Rendering {data.pictures + data.held_out} clean pictures", flush=True)
     pictures = clean_pictures(data.pictures + data.held_out, data.size_px, seed=patches.seed)
@@ -169,4 +170,9 @@ def _pair(noisy: Frame, target: Frame) -> AlignedPair:
             "Convert one: their grey levels must mean the same."
         )
     scale = grey_scale(noisy)
-    return AlignedPair(scale.to_unit(noisy), scale.to_unit(target))
+    return AlignedPair(_unit(noisy, scale), _unit(target, scale))
+
+
+def _unit(picture: Frame, scale: GreyScale) -> Float32:
+    """Grey levels of about 0..1."""
+    return (picture.astype(np.float32) - np.float32(scale.offset)) / np.float32(scale.span)

@@ -22,16 +22,17 @@ from cemi_dask.simulate.textures import (
 PSF_SIGMA_PX = (0.5, 1.2)
 # How often each kind of picture is drawn. Eutectics are what the measurements are made on.
 SHARES = {
-    "eutectic": 0.3,
-    "film": 0.06,
-    "dead_leaves": 0.14,
-    "lamellar_grains": 0.16,
-    "labyrinth": 0.08,
-    "random_field": 0.06,
-    "particles": 0.07,
-    "cracks_and_pores": 0.06,
-    "fibres": 0.04,
-    "gradients": 0.03,
+    "ingot": 0.45,
+    "eutectic": 0.15,
+    "film": 0.04,
+    "dead_leaves": 0.09,
+    "lamellar_grains": 0.09,
+    "labyrinth": 0.04,
+    "random_field": 0.03,
+    "particles": 0.04,
+    "cracks_and_pores": 0.03,
+    "fibres": 0.02,
+    "gradients": 0.02,
 }
 Float16 = npt.NDArray[np.float16]
 
@@ -55,6 +56,17 @@ def clean_picture(size_px: int, *, seed: int, number: int) -> Float16:
     else:
         grey = SPECIMENS[kind](size_px, psf_sigma_px, rng)
     return grey.astype(np.float16)
+
+
+def ingot(size_px: int, psf_sigma_px: float, rng: Rng) -> Float32:
+    """A window of the reference ingot, anywhere along it, in reference contrast and focus."""
+    specimen = Specimen(
+        seed=int(rng.integers(2**31)),
+        period_px=_constant(rng.uniform(4.5, 6.5)),
+        bcc_fraction=_constant(rng.uniform(0.30, 0.38)),
+        lamellar_fraction=_constant(rng.uniform(0.6, 1.0)),
+    )
+    return _window(specimen, size_px, min(psf_sigma_px, 0.8), rng)
 
 
 def eutectic(size_px: int, psf_sigma_px: float, rng: Rng) -> Float32:
@@ -93,7 +105,11 @@ def film(size_px: int, psf_sigma_px: float, rng: Rng) -> Float32:
     return _window(specimen, size_px, psf_sigma_px, rng)
 
 
-SPECIMENS: dict[str, Callable[[int, float, Rng], Float32]] = {"eutectic": eutectic, "film": film}
+SPECIMENS: dict[str, Callable[[int, float, Rng], Float32]] = {
+    "ingot": ingot,
+    "eutectic": eutectic,
+    "film": film,
+}
 
 
 def _constant(value: float) -> Gradient:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from cemi_dask.denoise.inference import GreyScale, grey_scale
+from cemi_dask.denoise.method import Frame
 from cemi_dask.denoise.training.batches import Batch, Batches, Float32
 from cemi_dask.denoise.training.degradation import Degradation, MicroscopeNoise, PaperDegradation
 from cemi_dask.denoise.training.sources import (
@@ -98,7 +99,8 @@ def open_source(
     if isinstance(data, PairsData):
         return _aligned(data, patches, base)
     if isinstance(data, SyntheticData):
-        train, held = split(_read(data.target, "data.target", base), seed=patches.seed)
+        sharp = _read(data.target, "data.target", base)
+        train, held = split([_unit(p, grey_scale(p)) for p in sharp], seed=patches.seed)
         return _degraded(data, patches, train, held)
     print(f"Rendering {data.pictures + data.held_out} clean pictures", flush=True)
     pictures = clean_pictures(data.pictures + data.held_out, data.size_px, seed=patches.seed)
@@ -129,7 +131,7 @@ def _aligned(data: PairsData, patches: Patches, base: Path) -> Source:
             f"data.noisy has {len(noisy)} pictures and data.target {len(target)}. Give as many of "
             "each, in the same order of names."
         )
-    pairs = [AlignedPair(*each) for each in zip(noisy, target, strict=True)]
+    pairs = [_pair(*each) for each in zip(noisy, target, strict=True)]
     train, held = split(pairs, seed=patches.seed)
 
     def batches(of: Sequence[AlignedPair], seed: int) -> AlignedPairs:
@@ -142,23 +144,35 @@ def _source(train: Batches, held: Batches) -> Source:
     return Source(train, [held(step) for step in range(HELD_OUT_BATCHES)])
 
 
-def _read(where: str, key: str, base: Path) -> list[Float32]:
-    """The pictures of a folder or glob in the order of their names, grey levels 0..1."""
+def _read(where: str, key: str, base: Path) -> list[Frame]:
+    """The pictures of a folder or glob in the order of their names."""
     place = base / where
     found = place.iterdir() if place.is_dir() else (Path(name) for name in glob(str(place)))
     paths = sorted(path for path in found if path.suffix.lower() in PICTURES)
     if not paths:
         raise ConfigError(f"{key}: there are no pictures at {place}. Give a folder or a glob.")
-    return [_as_grey(read_image(path), path) for path in paths]
+    return [_textured(path) for path in paths]
 
 
-def _as_grey(picture: npt.NDArray[Any], path: Path) -> Float32:
-    """Grey levels 0..1 of a picture: by the range of its type; float pictures must be so."""
-    if picture.dtype.kind == "u":
-        return picture.astype(np.float32) / np.float32(np.iinfo(picture.dtype).max)
-    if picture.min() < 0 or picture.max() > 1:
-        raise InputError(
-            f"{path} has float grey levels of {picture.min():g} to {picture.max():g}; 0 to 1 are "
-            "needed. Save it as uint8 or uint16, or scale it."
-        )
+def _textured(path: Path) -> Frame:
+    """A picture; InputError where it is all of one grey level, which teaches nothing."""
+    picture = read_image(path)
+    if picture.min() == picture.max():
+        raise InputError(f"{path} holds one grey level only. Leave it out (and its partner).")
     return picture
+
+
+def _pair(noisy: Frame, target: Frame) -> AlignedPair:
+    """Both pictures on the scale of grey levels that a denoiser will see the noisy one on."""
+    if noisy.dtype != target.dtype:
+        raise InputError(
+            f"A noisy picture has grey type {noisy.dtype} and its sharp one {target.dtype}. "
+            "Convert one: their grey levels must mean the same."
+        )
+    scale = grey_scale(noisy)
+    return AlignedPair(_unit(noisy, scale), _unit(target, scale))
+
+
+def _unit(picture: Frame, scale: GreyScale) -> Float32:
+    """Grey levels of about 0..1."""
+    return (picture.astype(np.float32) - np.float32(scale.offset)) / np.float32(scale.span)

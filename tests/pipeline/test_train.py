@@ -65,6 +65,7 @@ def pictures(folder: Path, names: str, shape: tuple[int, int] = (48, 64)) -> Non
         ({"data": {"kind": "simulatd"}}, "there is no kind 'simulatd'.*valid are"),
         ({"data": SIMULATED | {"degradation": {"method": "papr"}}}, "no method 'papr'.*'paper'"),
         ({"stages": [STAGE, STAGE]}, "stages: should have different names"),
+        ({"stages": [STAGE | {"name": ".."}]}, "stages.0.name: String should match"),
         ({"stages": [STAGE | {"loss": {"pixl": "l1"}}]}, "did you mean 'pixel'"),
     ],
 )
@@ -95,6 +96,16 @@ def test_another_config_needs_fresh_or_another_folder(write: Write, tmp_path: Pa
         train_denoiser(write(seed=5, batch=3), out=tmp_path / "out")
     after = train_denoiser(write(seed=5, batch=3), out=tmp_path / "out", fresh=True)
     assert after.read_bytes() != before
+
+
+def test_a_later_stage_that_cannot_run_is_refused_before_the_first(
+    write: Write, tmp_path: Path
+) -> None:
+    loss = {"perceptual_weight": 1, "vgg19": "vgg19.pth"}
+    config = write(stages=[STAGE, STAGE | {"name": "semgan", "loss": loss}])
+    with pytest.raises(ConfigError, match=rf"{tmp_path / 'vgg19.pth'} is no file"):
+        train_denoiser(config, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_training_starts_from_own_weights(write: Write, tmp_path: Path) -> None:
@@ -136,6 +147,13 @@ def test_data_that_cannot_be_used_are_refused(write: Write, tmp_path: Path) -> N
     told(InputError, r"a patch has 56. Lower patch_px", data=pairs, patch_px=56)
     pictures(tmp_path / "wide", "ab", (48, 80))
     told(InputError, "Bring them onto one grid", data=pairs | {"target": "wide"})
+    deep = np.random.default_rng(0).integers(0, 4096, (48, 64), np.uint16)
+    (tmp_path / "deep").mkdir()
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / "deep" / f"{name}.png"), deep)
+    told(InputError, "uint8 and its sharp one uint16", data=pairs | {"target": "deep"})
+    cv2.imwrite(str(tmp_path / "deep" / "b.png"), np.zeros_like(deep))
+    told(InputError, "b.png holds one grey level", data=pairs | {"target": "deep"})
     pictures(tmp_path / "one", "a")
     told(InputError, "cannot be split", data={"kind": "synthetic", "target": "one"})
 

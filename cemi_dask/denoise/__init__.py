@@ -1,5 +1,7 @@
 """Denoised frames from noisy ones, frame by frame: classical methods and the interface of all."""
 
+from cemi_dask.denoise.align_geometry import PairGeometry
+from cemi_dask.denoise.alignment import Alignment, align_pair
 from cemi_dask.denoise.classical import Median, NonLocalMeans
 from cemi_dask.denoise.method import Denoiser
 from cemi_dask.denoise.network import Network
@@ -9,6 +11,7 @@ from cemi_dask.denoise.transform import Dct, Fourier
 
 __all__ = [
     "DENOISERS",
+    "Alignment",
     "Dct",
     "Denoiser",
     "Fourier",
@@ -16,6 +19,8 @@ __all__ = [
     "Network",
     "NoiseModel",
     "NonLocalMeans",
+    "PairGeometry",
+    "align_pair",
     "denoise",
     "estimate_noise",
     "estimate_noise_model",

@@ -17,7 +17,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from cemi_dask import __version__
-from cemi_dask.cli_learning import evaluate
+from cemi_dask.cli_evaluate import evaluate
 from cemi_dask.cli_train import train
 from cemi_dask.errors import CemiError, ConfigError, RunError
 

@@ -3,7 +3,9 @@
 from cemi_dask.denoise.align_geometry import PairGeometry
 from cemi_dask.denoise.alignment import Alignment, align_pair
 from cemi_dask.denoise.classical import Median, NonLocalMeans
+from cemi_dask.denoise.lpips import Lpips
 from cemi_dask.denoise.method import Denoiser
+from cemi_dask.denoise.metrics import Measures, Ruler
 from cemi_dask.denoise.network import Network
 from cemi_dask.denoise.noise import NoiseModel, estimate_noise, estimate_noise_model
 from cemi_dask.denoise.stage import DENOISERS, denoise
@@ -15,11 +17,14 @@ __all__ = [
     "Dct",
     "Denoiser",
     "Fourier",
+    "Lpips",
+    "Measures",
     "Median",
     "Network",
     "NoiseModel",
     "NonLocalMeans",
     "PairGeometry",
+    "Ruler",
     "align_pair",
     "denoise",
     "estimate_noise",

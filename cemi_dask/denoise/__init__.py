@@ -1,8 +1,9 @@
 """Denoised frames from noisy ones, frame by frame: classical methods and the interface of all."""
 
 from cemi_dask.denoise.align_geometry import PairGeometry
-from cemi_dask.denoise.alignment import Alignment, align_pair
+from cemi_dask.denoise.alignment import Alignment, align_pair, fit_grey_levels
 from cemi_dask.denoise.classical import Median, NonLocalMeans
+from cemi_dask.denoise.lpips import UNAVAILABLE as LPIPS_UNAVAILABLE
 from cemi_dask.denoise.lpips import Lpips
 from cemi_dask.denoise.method import Denoiser
 from cemi_dask.denoise.metrics import Measures, Ruler
@@ -13,6 +14,7 @@ from cemi_dask.denoise.transform import Dct, Fourier
 
 __all__ = [
     "DENOISERS",
+    "LPIPS_UNAVAILABLE",
     "Alignment",
     "Dct",
     "Denoiser",
@@ -29,4 +31,5 @@ __all__ = [
     "denoise",
     "estimate_noise",
     "estimate_noise_model",
+    "fit_grey_levels",
 ]

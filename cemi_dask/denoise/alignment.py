@@ -108,7 +108,7 @@ def _judged(ld: Float32, hd: Float32, geometry: PairGeometry, share: float) -> A
             f"The pictures share {valid.mean():.0%} of the field; {MIN_COVERED:.0%} are needed.",
         )
     score, significance = _quality(ld, resampled, valid)
-    gain, offset = _grey_levels(ld, resampled, valid)
+    gain, offset = fit_grey_levels(ld, resampled, valid)
     reason = ""
     if score < MIN_SCORE or significance < MIN_SIGNIFICANCE:
         reason = (
@@ -156,8 +156,11 @@ def _correlation(a: Float32, b: Float32, down: int, right: int) -> float:
     return float(np.einsum("yx,yx->", ours, theirs, dtype=np.float64)) / max(norm, 1e-12)
 
 
-def _grey_levels(ld: Float32, hd: Float32, valid: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Gain and offset by least squares; the HD picture's noise is taken to be small."""
+def fit_grey_levels(ld: Float32, hd: Float32, valid: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Gain and offset that bring an HD picture (h, w) to the grey levels of the LD picture.
+
+    Least squares over the valid pixels; the HD picture's noise is taken to be small.
+    """
     ours, theirs = ld[valid].astype(np.float64), hd[valid].astype(np.float64)
     spread = theirs - theirs.mean()
     gain = float(spread @ ours / max(float(spread @ spread), 1e-12))

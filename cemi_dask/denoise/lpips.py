@@ -18,7 +18,7 @@ BACKBONES = {"alex": "alexnet", "vgg": "vgg16"}
 # The colours' means and deviations on which the backbones were trained, for values -1..1.
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
-HOW = (
+UNAVAILABLE = (
     "LPIPS is unavailable without its weights. Put torchvision's backbone (alexnet*.pth or "
     "vgg16*.pth, ImageNet) and the linear layers of LPIPS 0.1 (alex.pth or vgg.pth, in the "
     "package lpips under weights/v0.1) into one folder and give it as --lpips-weights."
@@ -49,7 +49,7 @@ class Lpips:
         except (RuntimeError, KeyError) as error:
             raise UnreadableError(
                 f"The files in {folder} are not the weights of LPIPS with {self.network}: "
-                f"{str(error).splitlines()[0]}. {HOW}"
+                f"{str(error).splitlines()[0]}. {UNAVAILABLE}"
             ) from error
 
     def __call__(
@@ -89,7 +89,7 @@ def _files(folder: Path) -> tuple[str, Path, Path]:
         backbones = sorted(folder.glob(f"{name}*.pth"))
         if linear.is_file() and backbones:
             return network, backbones[0], linear
-    raise ConfigError(f"{folder} holds no complete set of weights. {HOW}")
+    raise ConfigError(f"{folder} holds no complete set of weights. {UNAVAILABLE}")
 
 
 def _read(path: Path) -> Any:
@@ -99,5 +99,5 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler meets
         raise UnreadableError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0]}. {HOW}"
+            f"{path} cannot be read as weights: {str(error).splitlines()[0]}. {UNAVAILABLE}"
         ) from error

@@ -80,10 +80,14 @@ class Ruler:
         self._box = box
         self._edges = EdgeProfiles.of(self.reference, self.valid)
 
+    def filled(self, picture: npt.NDArray[Any]) -> Float32:
+        """The picture (y, x), float32, with the reference's pixels where that is unknown."""
+        _check(picture, self.reference)
+        return np.where(self.valid, picture, self.reference).astype(np.float32)
+
     def measure(self, picture: npt.NDArray[Any]) -> Measures:
         """All measures of a picture (y, x). Raises InputError for another shape."""
-        _check(picture, self.reference)
-        grey = np.where(self.valid, picture, self.reference).astype(np.float32)
+        grey = self.filled(picture)
         difference = (grey - self.reference)[self.valid].astype(np.float64)
         mean_square = float(np.mean(difference**2))
         variance = float(np.var(difference)) - self.reference_sigma**2

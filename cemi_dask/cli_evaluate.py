@@ -79,17 +79,17 @@ def evaluate_denoise(
     from cemi_dask.pipeline import evaluate as pipeline
     from cemi_dask.pipeline.evaluate_fields import paired_fields, simulated_fields
 
-    methods = pipeline.parse_methods(method or [])
+    methods, left_out = pipeline.parse_methods(method or [])
     if noisy is not None and sharp is not None:
         fields = paired_fields(noisy, sharp, aligned=aligned)
     else:
         fields = simulated_fields(frames, shape=(690, 1024), noise_sigma=noise, seed=seed)
     found = pipeline.evaluate_denoise(fields, methods, out, lpips_weights=lpips_weights)
-    _show(found)
+    _show(found, left_out)
     print(f"Table: {out / 'metrics.csv'}. Pictures: {out / 'strips'}")
 
 
-def _show(found: Evaluation) -> None:
+def _show(found: Evaluation, left_out: list[str]) -> None:
     console = Console(width=max(Console().width, MIN_WIDTH))
     pictures = found.rows["picture"].nunique()
     table = Table(
@@ -104,5 +104,5 @@ def _show(found: Evaluation) -> None:
         cells = [f"{row[name]:.{digits}f}" for name, (_, digits) in COLUMNS.items()]
         table.add_row(str(label), *(cell if cell != "nan" else "-" for cell in cells))
     console.print(table)
-    for note in found.notes:
+    for note in (*left_out, *found.notes):
         print(note)

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from cemi_dask import denoise, segment, store
-from cemi_dask.errors import ConfigError, InputError
+from cemi_dask.errors import CemiError, ConfigError, InputError
 from cemi_dask.pipeline.evaluate_fields import Field, Picture
 from cemi_dask.report.strip_figure import Panel, picture_strip
 
@@ -40,26 +40,26 @@ class Evaluation:
         return numbers.groupby("method", sort=False).mean()
 
 
-def parse_methods(texts: Iterable[str]) -> dict[str, denoise.Denoiser]:
-    """Label -> denoiser from names or YAML mappings; without any, all that need no file.
+def parse_methods(texts: Iterable[str]) -> tuple[dict[str, denoise.Denoiser], list[str]]:
+    """(label -> denoiser, notes) from names or YAML mappings; without any, all that work here.
 
     Raises ConfigError for an unknown method, a wrong option, or one given twice.
     """
     given = list(texts)
     if not given:
-        return _without_files()
+        return _all_that_work()
     methods: dict[str, denoise.Denoiser] = {}
     for text in given:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--method {text!r} is neither a name nor YAML: {error}") from error
-        method = denoise.DENOISERS.parse(value)
+        method = denoise.DENOISERS.parse(value).located(Path.cwd())
         label = text if isinstance(value, str) else _label(value)
         if label in methods:
             raise ConfigError(f"--method {text!r} is given twice.")
         methods[label] = method
-    return methods
+    return methods, []
 
 
 def _label(value: dict[str, Any]) -> str:
@@ -67,14 +67,19 @@ def _label(value: dict[str, Any]) -> str:
     return ", ".join([str(value.get("method")), *options])
 
 
-def _without_files() -> dict[str, denoise.Denoiser]:
-    """Every method whose options all have defaults: networks, for one, need weights."""
-    classes = denoise.DENOISERS.classes()
-    return {
-        name: denoise.DENOISERS.parse(name)
-        for name, cls in classes.items()
-        if not any(field.is_required() for field in cls.model_fields.values())
-    }
+def _all_that_work() -> tuple[dict[str, denoise.Denoiser], list[str]]:
+    """Every method that denoises a small frame with its defaults, and why others do not."""
+    methods, notes = {}, []
+    trial = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    for name in denoise.DENOISERS.classes():
+        try:
+            method = denoise.DENOISERS.parse(name)
+            method(trial)
+        except CemiError as error:
+            notes.append(f"{name} is left out: {error}")
+        else:
+            methods[name] = method
+    return methods, notes
 
 
 def evaluate_denoise(

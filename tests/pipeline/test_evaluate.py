@@ -81,7 +81,7 @@ def test_simulated_fields_have_their_truth_and_come_again(tmp_path: Path) -> Non
     first, second = list(fields()), list(fields())
     np.testing.assert_array_equal(first[1].noisy, second[1].noisy)
     assert not np.array_equal(first[0].reference, first[1].reference)
-    found = evaluate_denoise(fields(), parse_methods(["fourier"]), tmp_path)
+    found = evaluate_denoise(fields(), parse_methods(["fourier"])[0], tmp_path)
     summary = found.summary()
     assert list(summary.index) == [NOISY, "fourier"]
     # Noise has 25 levels at grey 128 and Poisson's share elsewhere; the specimen is about there.
@@ -94,11 +94,14 @@ def test_simulated_fields_have_their_truth_and_come_again(tmp_path: Path) -> Non
     assert len(list((tmp_path / "strips").iterdir())) == 2
 
 
-def test_methods_are_names_or_mappings_and_by_default_all_without_files() -> None:
-    made = parse_methods(["fourier", "{method: nlm, strength: 20}"])
+def test_methods_are_names_or_mappings_and_by_default_all_that_work() -> None:
+    made, _ = parse_methods(["fourier", "{method: nlm, strength: 20}"])
     assert list(made) == ["fourier", "nlm, strength 20"]
     assert made["nlm, strength 20"] == denoise.NonLocalMeans(strength=20)
-    assert {"fourier", "dct", "nlm", "median"} <= set(parse_methods([]))
+    working, left_out = parse_methods([])
+    assert {"fourier", "dct", "nlm", "median"} <= set(working)
+    named = {note.partition(" is left out: ")[0] for note in left_out}
+    assert set(working) | named == set(denoise.DENOISERS.classes())
     for wrong, message in (
         (["furier"], "did you mean 'fourier'"),
         (["{method: nlm, strenth: 2}"], "strenth"),

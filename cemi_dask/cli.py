@@ -219,7 +219,7 @@ def stitch(
 def denoise(
     source: Annotated[str, typer.Argument(help="picture, video or folder", metavar="IN")],
     target: Annotated[Path, typer.Argument(help="picture or folder", metavar="OUT")],
-    method: Annotated[str, typer.Option(help="denoising method")] = "fourier",
+    method: Annotated[str, typer.Option(help="denoising method")] = "network",
     cluster: ClusterName = None,
 ) -> None:
     """Denoise a picture into a picture, or a video or folder into a folder of TIFFs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from cemi_dask.denoise.alignment import align_pair
 from cemi_dask.denoise.inference import GreyScale, grey_scale
 from cemi_dask.denoise.method import Frame
 from cemi_dask.denoise.training.batches import Batch, Batches, Float32
@@ -24,11 +25,13 @@ from cemi_dask.denoise.training.sources import (
     split,
 )
 from cemi_dask.errors import ConfigError, InputError
+from cemi_dask.frames.databar import detect_bar
 from cemi_dask.frames.images import read_image
 from cemi_dask.pipeline.single import PICTURES
 from cemi_dask.simulate.pictures import clean_pictures
 
 HELD_OUT_BATCHES = 4
+BAR_SAMPLES = 8  # pictures in which the data bar is sought
 
 
 class _Options(BaseModel):
@@ -60,11 +63,16 @@ class SyntheticData(_Options):
 
 
 class PairsData(_Options):
-    """Low- and high-definition pictures of the same fields, aligned, in the same order of names."""
+    """Low- and high-definition pictures of the same fields, in the same order of names."""
 
     kind: Literal["pairs"] = "pairs"
     noisy: str = Field(description="Folder or glob of noisy pictures, relative to this file.")
     target: str = Field(description="Folder or glob of sharp pictures, relative to this file.")
+    aligned: bool = Field(
+        default=False,
+        description="They lie on one grid already, with one brightness. Otherwise data bars are "
+        "cut off and each sharp picture is aligned to its noisy one; what cannot be is left out.",
+    )
     augmentation: Augmentation = Augmentation()
 
 
@@ -131,7 +139,10 @@ def _aligned(data: PairsData, patches: Patches, base: Path) -> Source:
             f"data.noisy has {len(noisy)} pictures and data.target {len(target)}. Give as many of "
             "each, in the same order of names."
         )
-    pairs = [_pair(*each) for each in zip(noisy, target, strict=True)]
+    if data.aligned:
+        pairs = [_pair(*each) for each in zip(noisy, target, strict=True)]
+    else:
+        pairs = list(_brought_together(_without_bar(noisy), _without_bar(target)))
     train, held = split(pairs, seed=patches.seed)
 
     def batches(of: Sequence[AlignedPair], seed: int) -> AlignedPairs:
@@ -171,6 +182,28 @@ def _pair(noisy: Frame, target: Frame) -> AlignedPair:
         )
     scale = grey_scale(noisy)
     return AlignedPair(_unit(noisy, scale), _unit(target, scale))
+
+
+def _without_bar(pictures: Sequence[Frame]) -> list[Frame]:
+    """The pictures without the data bar that those of the first one's size share."""
+    alike = [picture for picture in pictures if picture.shape == pictures[0].shape]
+    bar = detect_bar(alike[:BAR_SAMPLES])
+    return [picture[bar.top : len(picture) - bar.bottom] for picture in pictures]
+
+
+def _brought_together(noisy: Sequence[Frame], target: Sequence[Frame]) -> Iterator[AlignedPair]:
+    """Pairs whose sharp picture was aligned to the noisy one; what is left out is said."""
+    for number, (ours, theirs) in enumerate(zip(noisy, target, strict=True)):
+        found = align_pair(ours, theirs)
+        if not found.accepted:
+            print(f"Pair {number} is left out: {found.reason}", flush=True)
+            continue
+        told = f"correlation {found.score:.2f}, {found.valid.mean():.0%} in common"
+        print(f"Pair {number} is aligned: {told}", flush=True)
+        scale = grey_scale(ours)
+        sharp = found.gain * found.hd + np.float32(found.offset)
+        sharp = np.where(found.valid, sharp, np.float32(scale.offset))
+        yield AlignedPair(_unit(ours, scale), _unit(sharp, scale), found.valid)
 
 
 def _unit(picture: Frame, scale: GreyScale) -> Float32:

@@ -21,6 +21,7 @@ from cemi_dask.cli import main
 from cemi_dask.denoise.checkpoints import load_model
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.pipeline.train import load_training, train_denoiser
+from cemi_dask.simulate import Specimen
 
 STAGE: dict[str, Any] = {"name": "semnet", "iterations": 2, "device": "cpu"}
 SIMULATED = {"kind": "simulated", "pictures": 2, "held_out": 1, "size_px": 64}
@@ -126,11 +127,34 @@ def test_pairs_and_sharp_pictures_alone_are_trained_on(write: Write, tmp_path: P
     pictures(tmp_path / "ld", "abc")
     pictures(tmp_path / "hd", "abc")
     for data in (
-        {"kind": "pairs", "noisy": "ld", "target": "hd/*.png"},
+        {"kind": "pairs", "noisy": "ld", "target": "hd/*.png", "aligned": True},
         {"kind": "synthetic", "target": "hd"},
     ):
         model = train_denoiser(write(data=data), out=tmp_path / data["kind"])
         assert load_model(model).card is not None
+
+
+def test_pairs_are_aligned_before_they_are_trained_on(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specimen = Specimen(seed=4)
+    for folder in ("ld", "hd"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate("abcd"):
+        y, x = 300.0 * number, 5000.0
+        sharp = specimen.image(y, x, (384, 512))
+        # The last pair shows two different fields.
+        noisy = specimen.image(y + 7.3 + (900 if name == "d" else 0), x - 11.6, (384, 512))
+        noisy = noisy + np.random.default_rng(number).normal(0, 15, noisy.shape)
+        for folder, picture in (("ld", noisy), ("hd", sharp)):
+            grey = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{name}.png"), grey)
+    data = {"kind": "pairs", "noisy": "ld", "target": "hd"}
+    model = train_denoiser(write(data=data), out=tmp_path / "out")
+    assert load_model(model).card is not None
+    said = capsys.readouterr().out
+    assert said.count("is aligned") == 3
+    assert "Pair 3 is left out" in said
 
 
 def test_data_that_cannot_be_used_are_refused(write: Write, tmp_path: Path) -> None:
@@ -138,7 +162,7 @@ def test_data_that_cannot_be_used_are_refused(write: Write, tmp_path: Path) -> N
         with pytest.raises(error, match=match):
             train_denoiser(write(**changes), out=tmp_path / "out", fresh=True)
 
-    pairs = {"kind": "pairs", "noisy": "ld", "target": "hd"}
+    pairs = {"kind": "pairs", "noisy": "ld", "target": "hd", "aligned": True}
     told(ConfigError, "data.noisy: there are no pictures at", data=pairs)
     pictures(tmp_path / "ld", "ab")
     pictures(tmp_path / "hd", "abc")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
 
 from cemi_dask.denoise.alignment import align_pair
 from cemi_dask.denoise.inference import GreyScale, grey_scale
@@ -28,7 +28,7 @@ from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frames.databar import detect_bar
 from cemi_dask.frames.images import read_image
 from cemi_dask.pipeline.single import PICTURES
-from cemi_dask.simulate.pictures import clean_pictures
+from cemi_dask.simulate.pictures import SHARES, clean_pictures
 
 HELD_OUT_BATCHES = 4
 BAR_SAMPLES = 8  # pictures in which the data bar is sought
@@ -38,6 +38,15 @@ class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _known_kind(name: str) -> str:
+    if name not in SHARES:
+        raise ValueError(f"{name!r} is no kind of picture; they are {', '.join(SHARES)}")
+    return name
+
+
+Kind = Annotated[str, AfterValidator(_known_kind)]
+
+
 class SimulatedData(_Options):
     """Clean pictures from the simulator, of many textures, with the microscope's noise."""
 
@@ -45,6 +54,11 @@ class SimulatedData(_Options):
     pictures: int = Field(default=400, ge=1, description="Clean pictures, rendered at the start.")
     held_out: int = Field(default=40, ge=1, description="Further pictures to validate on.")
     size_px: int = Field(default=384, ge=64, description="Side of the pictures.")
+    shares: dict[Kind, PositiveFloat] = Field(
+        default=dict(SHARES),
+        min_length=1,
+        description="How often each kind of picture is drawn, in proportion.",
+    )
     degradation: Degradation = Field(
         default=MicroscopeNoise(), description="How noisy pictures come from clean ones."
     )
@@ -111,7 +125,9 @@ def open_source(
         train, held = split([_unit(p, grey_scale(p)) for p in sharp], seed=patches.seed)
         return _degraded(data, patches, train, held)
     print(f"Rendering {data.pictures + data.held_out} clean pictures", flush=True)
-    pictures = clean_pictures(data.pictures + data.held_out, data.size_px, seed=patches.seed)
+    pictures = clean_pictures(
+        data.pictures + data.held_out, data.size_px, seed=patches.seed, shares=data.shares
+    )
     return _degraded(
         data, patches, list(pictures[data.held_out :]), list(pictures[: data.held_out])
     )

@@ -155,6 +155,9 @@ def values_of(annotation: Any) -> str:
             words.append(
                 f"{'list of' if many else len(inner)} {values_of(inner[0])}{'s' * (not many)}"
             )
+        elif get_origin(arm) is dict:
+            name, value = map(values_of, get_args(arm))
+            words.append(f"keys ({name}) with values ({value})")
         elif isinstance(arm, type) and issubclass(arm, BaseModel):
             name = method_of(arm)
             words.append(f"`{name}`" if name else "keys (see below)")

@@ -164,3 +164,13 @@ def test_lines_shift_by_what_is_asked() -> None:
     inner = slice(4, 16)
     for row, shift in enumerate((0.0, 1.25, -2.0)):
         np.testing.assert_allclose(moved[row, inner], ramp[row, inner] - shift, atol=1e-5)
+
+
+def test_noise_of_fast_scans_correlates_along_lines_only() -> None:
+    noise = MicroscopeNoise(sigma=(25, 25), poisson_share=(0.5, 0.5), line_correlation=(0.3, 0.3))
+    clean = np.full((300, 400), 128 / 255, np.float32)
+    found = noise(clean, np.random.default_rng(0)) - clean
+    variance = found.var()
+    assert np.sqrt(variance) * 255 == pytest.approx(25, rel=0.02)
+    assert (found[:, 1:] * found[:, :-1]).mean() / variance == pytest.approx(0.3, abs=0.02)
+    assert (found[1:] * found[:-1]).mean() / variance == pytest.approx(0, abs=0.02)

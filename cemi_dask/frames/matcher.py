@@ -19,8 +19,7 @@ from cemi_dask.frames.motion import (
 )
 from cemi_dask.frames.options import SelectionOptions
 from cemi_dask.frames.selection import Candidate, overlap_of
-from cemi_dask.frames.texture import F32
-from cemi_dask.frames.track import Track, track
+from cemi_dask.frames.track import Track, leant, track
 from cemi_dask.frames.video import Picture
 
 F64 = npt.NDArray[np.float64]
@@ -31,6 +30,7 @@ REACH_PX = 5.0  # by which even motion may miss a picture
 SURE = 0.97  # of the usual score: a lamella away the score is hardly lower than that
 ALIKE = 0.95  # of it, at a place where hardly anything but the right one lies
 BACK = 0.75  # of the usual score: a match below it is looked for everywhere
+EVEN_PX = 1.0  # usual miss of the expected place up to which a match starts there
 FAR_PX = 10.0  # a miss of the expected place counts as this at most
 MEMORY = 0.2  # weight of the newest score in the usual one
 LEANS_PX = tuple(sign * lean for lean in (8, 16, 24, 32, 40, 56, 72, 96, 128) for sign in (1, -1))
@@ -150,7 +150,7 @@ class Matcher:
         expected = self._expected(anchor, picture)
         lean = self._newest.candidate.shear - anchor.candidate.shear if self._newest else 0.0
         usual = BACK * self.usual_score
-        if expected is not None and usual and self._missed_px < NEAR_PX / 2:
+        if expected is not None and usual and self._missed_px < EVEN_PX:
             near = track(anchor.look, look, expected, shear=lean)
             if near is not None and self._sure(near, expected, (anchor.look, look)):
                 self._missed_px += MEMORY * (distance(near, expected) - self._missed_px)
@@ -190,7 +190,7 @@ class Matcher:
         Sheared as the newest picture, or not at all, whichever fits.
         """
         best: Track | None = None
-        for shear in dict.fromkeys((lean, 0.0)):
+        for shear in (lean, 0.0) if self._spreads(lean) else (lean,):
             motion = measure_motion(
                 reference,
                 self._upright(look, shear),
@@ -211,9 +211,13 @@ class Matcher:
 
     def _upright(self, look: Look, shear: float) -> Look:
         """The picture with a shear undone that would spread its correlation."""
-        if abs(shear) * self._shape[0] <= SPREAD_PX:
+        if not self._spreads(shear):
             return look
-        return Look(leant(look.small, shear), look.factor)
+        return Look(leant(look.small, shear, parts=1), look.factor)
+
+    def _spreads(self, shear: float) -> bool:
+        """Whether a shear spreads the peak of a correlation."""
+        return abs(shear) * self._shape[0] > SPREAD_PX
 
     def pair(self, first: Look, second: Look) -> Track | None:
         """Place of one picture against another without knowing anything; None: nothing shared."""
@@ -230,7 +234,10 @@ class Matcher:
     ) -> Track | None:
         """Place of a picture against any other, where it lies near the place given; or None."""
         found = track(reference, look, place, shear=lean)
-        if found is None or found.score < SURE * self.usual_score:
+        if found is None or not (
+            found.score >= SURE * self.usual_score
+            or peaks_at(reference, self._upright(look, found.shear), (found.dx_px, found.dy_px))
+        ):
             other = self._anywhere(reference, look, place, lean)
             if found is None or (other is not None and other.score > found.score):
                 found = other
@@ -262,14 +269,15 @@ class Matcher:
     ) -> Track | None:
         """The match of the picture after the shear that gives the highest correlation."""
         leans = [lean_px / self._shape[0] for lean_px in LEANS_PX]
-        peaks = [peak_height(reference, Look(leant(look.small, v), look.factor)) for v in leans]
+        upright = (Look(leant(look.small, lean, parts=1), look.factor) for lean in leans)
+        peaks = [peak_height(reference, other) for other in upright]
         return self._leant(reference, look, expected, leans[int(np.argmax(peaks))])
 
     def _leant(
         self, reference: Look, look: Look, expected: tuple[float, float] | None, lean: float
     ) -> Track | None:
         """Place of the picture after undoing a shear against the reference."""
-        upright = Look(leant(look.small, lean), look.factor)
+        upright = Look(leant(look.small, lean, parts=1), look.factor)
         found = self._anywhere(reference, upright, expected, 0.0)
         return None if found is None else replace(found, shear=found.shear + lean)
 
@@ -300,18 +308,6 @@ class Matcher:
         """How far the place found lies from the one expected; infinite without expectation."""
         expected = None if self.anchor is None else self._expected(self.anchor, picture)
         return np.inf if expected is None else distance(found, expected)
-
-
-def leant(small: F32, lean: float) -> F32:
-    """A picture whose line y is moved right by ``lean * y`` (from its middle), to whole px."""
-    height, width = small.shape
-    out = np.zeros_like(small)
-    offsets = np.rint(lean * (np.arange(height) - (height - 1) / 2)).astype(int)
-    for y, right in enumerate(offsets.tolist()):
-        first, last = max(0, right), min(width, width + right)
-        if first < last:
-            out[y, first:last] = small[y, first - right : last - right]
-    return out
 
 
 def uneven(found: Track) -> bool:

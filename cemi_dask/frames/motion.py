@@ -21,6 +21,8 @@ CANDIDATES = 3
 PEAK_SIGMAS = 6.0
 PEAK_SIGMA_PX = 0.5
 PEAK_REACH_PX = 1.2  # reduced px by which a refined place may miss the highest sample
+MIDDLE = 0.25  # of the lines, looked at first
+CLEAR_SIGMAS, CLEAR = 10.0, 1.5  # height of a peak of theirs, also in that of the next, to go by
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Slopes:
 class Look:
     """A frame made ready for matching: `small` is high-passed and averaged by `factor`.
 
-    Its spectrum and its slopes are computed when they are first asked for.
+    Its middle lines, spectrum and slopes are computed when they are first asked for.
     """
 
     def __init__(self, small: F32, factor: int) -> None:
@@ -44,12 +46,19 @@ class Look:
         self._slopes: Slopes | None = None
 
     @cached_property
+    def middle(self) -> Look:
+        """The middle lines of the picture alone."""
+        lines = self.small.shape[0]
+        kept = max(1, round(MIDDLE * lines))
+        top = (lines - kept) // 2
+        return Look(self.small[top : top + kept], self.factor)
+
+    @cached_property
     def spectrum(self) -> npt.NDArray[np.complex64]:
         """Spectrum of the picture, tapered and padded to a size that is fast to transform."""
         window_y, window_x = (_taper(n) for n in self.small.shape)
-        padded = tuple(fft.next_fast_len(n, real=True) for n in self.small.shape)
         tapered = self.small * window_y[:, None] * window_x
-        spectrum = fft.rfft2(tapered, s=padded, workers=1)
+        spectrum = fft.rfft2(tapered, s=_padded(tapered.shape), workers=1)
         return np.asarray(spectrum, np.complex64)
 
     def slopes(self, make: Callable[[F32], Slopes]) -> Slopes:
@@ -87,14 +96,24 @@ def measure_motion(
     Phase correlation (C. D. Kuglin, D. C. Hines, 1975) finds candidates, highest first; each,
     with the frame widths that the Fourier transform cannot tell apart, is judged by the
     normalised cross-correlation of the shared part. The order matters: in lamellae the
-    cross-correlation is as high a period away, the phase correlation is not. `expected`
-    (dx, dy in full px) is a last candidate, for a predicted place whose peak is weak.
+    cross-correlation is as high a period away, the phase correlation is not. Mostly the
+    middle lines tell it at a quarter of the cost: a clear peak of theirs is taken where whole
+    pictures correlate without doubt. `expected` (dx, dy in full px) is a last candidate, for a
+    predicted place whose peak is weak.
     """
+    clear = _clear_peak(reference, new)
+    if clear is not None:
+        shape = _padded(new.middle.small.shape)
+        score, pixels, dy, dx = _best_alias(reference.small, new.small, clear, shape)
+        if _accepted(score, pixels, min_score, False):
+            return Motion(dx * new.factor, dy * new.factor, score)
     surface = _phase_correlation(reference.spectrum, new.spectrum, new.small.shape)
     deviation = float(surface.std())
     # Without a peak the correlation must stand for itself.
     for peak, fine_y, fine_x in _peaks(surface):
-        score, pixels, dy, dx = _best_alias(reference.small, new.small, (fine_y, fine_x), surface)
+        score, pixels, dy, dx = _best_alias(
+            reference.small, new.small, (fine_y, fine_x), surface.shape
+        )
         sure = peak > PEAK_SIGMAS * deviation
         if _accepted(score, pixels, min_score, sure):
             return Motion(dx * new.factor, dy * new.factor, score)
@@ -117,13 +136,30 @@ def peak_height(reference: Look, new: Look) -> float:
 def peaks_at(reference: Look, new: Look, place: tuple[float, float]) -> bool:
     """Whether the highest peak of the phase correlation is at a displacement (dx, dy full px).
 
-    Lamellae match nearly as well one period away, but their phase correlation does not.
+    Lamellae match nearly as well one period away, but their phase correlation does not. A clear
+    peak of the middle lines there will do.
     """
+    clear = _clear_peak(reference, new)
+    if clear is not None and _meets(clear, place, new.middle):
+        return True
     surface = _phase_correlation(reference.spectrum, new.spectrum, new.small.shape)
-    at_y, at_x = divmod(int(surface.argmax()), surface.shape[1])
+    return _meets(divmod(int(surface.argmax()), surface.shape[1]), place, new)
+
+
+def _clear_peak(reference: Look, new: Look) -> tuple[float, float] | None:
+    """(y, x) of the highest peak for the middle lines alone; None where others come near it."""
+    first, second = reference.middle, new.middle
+    surface = _phase_correlation(first.spectrum, second.spectrum, second.small.shape)
+    (peak, y, x), (next_peak, _, _) = _peaks(surface, 2)
+    clear = peak > CLEAR_SIGMAS * float(surface.std()) and peak > CLEAR * next_peak
+    return (y, x) if clear else None
+
+
+def _meets(peak: tuple[float, float], place: tuple[float, float], new: Look) -> bool:
+    """Whether a peak (y, x) of a phase correlation may stand for a place (dx, dy full px)."""
     apart = [
         (at - where / new.factor + size / 2) % size - size / 2
-        for at, where, size in zip((at_x, at_y), place, surface.shape[::-1], strict=True)
+        for at, where, size in zip(peak, place[::-1], _padded(new.small.shape), strict=True)
     ]
     return max(abs(v) for v in apart) <= PEAK_REACH_PX
 
@@ -171,15 +207,20 @@ def _phase_correlation(
     new: npt.NDArray[np.complex64],
     shape: tuple[int, ...],
 ) -> F32:
-    padded = tuple(fft.next_fast_len(n, real=True) for n in shape)
+    padded = _padded(shape)
     cross = reference * np.conj(new)
     cross *= _smoothing(padded) / (np.abs(cross) + np.float32(1e-12))
     surface: F32 = fft.irfft2(cross, s=padded, workers=1)
     return surface
 
 
+def _padded(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The size, fast to transform, to which pictures are padded."""
+    return tuple(fft.next_fast_len(n, real=True) for n in shape)
+
+
 @lru_cache(maxsize=16)
-def _smoothing(shape: tuple[int, int]) -> F32:
+def _smoothing(shape: tuple[int, ...]) -> F32:
     """Spectral weights that give a peak the shape of a Gaussian of `PEAK_SIGMA_PX`.
 
     A bare peak half a pixel off the grid loses 60 % of its height.
@@ -190,12 +231,12 @@ def _smoothing(shape: tuple[int, int]) -> F32:
     return weights
 
 
-def _peaks(surface: F32) -> list[tuple[float, float, float]]:
+def _peaks(surface: F32, count: int = CANDIDATES) -> list[tuple[float, float, float]]:
     """(height, y, x) of the highest peaks, to a fraction of a pixel, highest first."""
     height, width = surface.shape
     rest = surface.copy()
     found = []
-    for _ in range(CANDIDATES):
+    for _ in range(count):
         at_y, at_x = divmod(int(rest.argmax()), width)
         ys, xs = np.arange(at_y - 2, at_y + 3) % height, np.arange(at_x - 2, at_x + 3) % width
         peak = float(surface[at_y, at_x])
@@ -214,10 +255,13 @@ def _vertex(three: F32) -> float:
 
 
 def _best_alias(
-    first: F32, second: F32, place: tuple[float, float], surface: F32
+    first: F32, second: F32, place: tuple[float, float], shape: tuple[int, ...]
 ) -> tuple[float, int, float, float]:
-    """(score, shared pixels, dy, dx) of the best of the places that one peak may stand for."""
-    wraps = [(y, x) for y in (0, surface.shape[0]) for x in (0, surface.shape[1])]
+    """(score, shared pixels, dy, dx) of the best of the places that one peak may stand for.
+
+    The Fourier transforms of `shape` cannot tell them apart.
+    """
+    wraps = [(y, x) for y in (0, shape[0]) for x in (0, shape[1])]
     places = [(place[0] - y, place[1] - x) for y, x in wraps]
     # Some of the lines tell which of the four it is.
     dy, dx = max(

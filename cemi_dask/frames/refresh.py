@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.frames.video import Part, Picture
+from cemi_dask.frames.video import Grey, Part, Picture
 
 F32 = npt.NDArray[np.float32]
 
@@ -77,7 +78,7 @@ class ScanAssembler:
 
     def __post_init__(self) -> None:
         self._last: Picture | None = None
-        self._thin: F32 | None = None
+        self._thin: Grey | None = None
         self._band: Band | None = None
         self._level = 0.0
         self._waiting: list[Picture] = []
@@ -95,7 +96,8 @@ class ScanAssembler:
             self._last, self._thin = picture, thin
             self._waiting = [picture]
             return []
-        change = np.abs(thin - self._thin).mean(axis=1)
+        change = cv2.reduce(cv2.absdiff(thin, self._thin), 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)
+        change = np.asarray(change, np.float32).ravel()
         band = self._new_lines(change, picture.image.dtype)
         if band.start < 0 and not band.length:
             self.duplicates.append(replace(picture, image=None))
@@ -217,12 +219,12 @@ class _RefreshClock:
         return Refresh(self._height / mean, speed, round(self._total[0] / self._height))
 
 
-def _thin(image: npt.NDArray[Any]) -> F32:
+def _thin(image: Grey) -> Grey:
     """Some columns (h, 64) of a picture, in stripes spread over its width."""
     width = image.shape[1]
     each = max(1, min(COLUMNS // STRIPES, width // STRIPES))
     starts = np.linspace(0, width - each, min(STRIPES, width)).astype(int)
-    return np.concatenate([image[:, s : s + each] for s in starts], axis=1).astype(np.float32)
+    return np.concatenate([image[:, s : s + each] for s in starts.tolist()], axis=1)
 
 
 def _band(new: npt.NDArray[np.bool_], height: int) -> Band:

@@ -7,8 +7,10 @@ not lie on one line.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -16,20 +18,22 @@ import numpy.typing as npt
 
 from cemi_dask.frames.motion import Look, Slopes
 from cemi_dask.frames.texture import F32
-from cemi_dask.resample import gaussian_kernel, gaussian_slope, separable, shift_rows
+from cemi_dask.resample import gaussian_kernel, gaussian_slope, separable, shift_taps
 
 F64 = npt.NDArray[np.float64]
 
 SMOOTH_PX = 0.8  # Gaussian sigma on the reduced picture
 REACH_PX = 4
+HELD_PX = 0.8  # that a smoothing kernel of this reach may also shift
 BANDS = 6
 WIDTH_PX = 256  # columns compared: enough for hundredths of a pixel
 STEPS = 8
-LAST_STEP_PX = 0.05  # reduced px; the step itself is still taken
+LAST_STEP_PX = 0.03  # reduced px; the step itself is still taken
 SETTLED_PX = 0.5  # reduced px
 LEAN_STEP_PX = 3.0  # by which a step may move the outermost lines
 CAPTURE_PX = 2.5  # a step further from the start has left its peak
 LEAST_LINES, LEAST_COLUMNS = 24, 24
+PARTS = 16  # of a reduced px, to which lines are moved to undo a shear
 STRAIGHT_PX = 0.3  # a relative shear that moves no line by more is not undone first
 
 
@@ -75,17 +79,20 @@ class _Lines:
 
 @dataclass(frozen=True)
 class _Fixed:
-    """The reference's side of an overlap: its box (top, bottom, left, end), pixels less their
-    mean, gradients, standard deviation, and by line the sums of squared pixels (`power`) and
-    of products of the gradients (`curvature`, (m, 2, 2))."""
+    """The reference's side of an overlap: whole px (right, down) of the displacement, its box
+    (top, bottom, left, end), and three pictures: less their mean, slopes along x and y.
 
+    By line: `sums` (m, 3) of the pictures, `mixed` (m, 3) of their products with the first,
+    `curvature` (m, 2, 2) of the products of the slopes. `std`: standard deviation of the first.
+    """
+
+    whole: tuple[int, int]
     box: tuple[int, int, int, int]
-    value: F32
-    along_x: F32
-    along_y: F32
-    std: float
-    power: F64
+    pictures: tuple[F32, F32, F32]
+    sums: F64
+    mixed: F64
     curvature: F64
+    std: float
 
 
 def track(
@@ -98,16 +105,18 @@ def track(
     compositional: Baker and Matthews 2004). Displacement and shear are solved for together;
     `shear` is the expected one.
     """
-    fixed = reference.slopes(_smoothed)
+    slopes = reference.slopes(_smoothed)
     place = np.array(start, np.float64) / new.factor
     begun = place.copy()
     half = (new.small.shape[0] - 1) / 2
     if abs(shear) * half <= STRAIGHT_PX:
         shear = 0.0
-    small = _upright(new.small, shear)
-    known: dict[tuple[int, int], _Fixed] = {}
+    small = leant(new.small, shear) if shear else new.small
+    fixed: _Fixed | None = None
     for _ in range(STEPS):
-        lines = _compare(fixed, small, place, known)
+        if fixed is None or np.abs(place - fixed.whole).max() > HELD_PX:
+            fixed = _fixed_part(slopes, place)
+        lines = None if fixed is None else _compare(fixed, small, place)
         if lines is None:
             return None
         dx, dy, tilt = _step(lines)
@@ -125,16 +134,38 @@ def track(
         place = place - np.clip(step, -1.0, 1.0)
         if leaning:
             shear -= float(np.clip(tilt, -LEAN_STEP_PX / half, LEAN_STEP_PX / half))
-            small = _upright(new.small, shear)
+            small = leant(new.small, shear)
     return None
 
 
-def _upright(small: F32, shear: float) -> F32:
-    """A picture (y, x) whose lines are moved by what a shear tells."""
-    if not shear:
-        return small
-    lines = np.arange(len(small), dtype=np.float64) - (len(small) - 1) / 2
-    return shift_rows(small, shear * lines, fill=0.0)
+def leant(small: F32, shear: float, *, parts: int = PARTS) -> F32:
+    """A picture whose line y is moved right by ``shear * y`` (from its middle).
+
+    To 1 / `parts` px, so that many lines are filtered together: how far they miss their places
+    changes sign every few lines. What lies outside the picture is 0.
+    """
+    height, width = small.shape
+    steps = np.rint(shear * parts * (np.arange(height) - (height - 1) / 2)).astype(np.intp)
+    whole = (steps + parts // 2) // parts
+    rest = steps - whole * parts
+    between = small.copy()
+    for step in np.unique(rest[rest != 0]).tolist():
+        taps, lines = _taps(step, parts), rest == step
+        between[lines] = cv2.filter2D(small[lines], -1, taps, borderType=cv2.BORDER_REFLECT_101)
+    moved = np.zeros_like(small)
+    starts = np.flatnonzero(np.diff(whole, prepend=whole[0] - 1)).tolist()
+    for top, bottom in pairwise([*starts, height]):
+        right = int(whole[top])
+        first, last = max(0, right), min(width, width + right)
+        if first < last:
+            moved[top:bottom, first:last] = between[top:bottom, first - right : last - right]
+    return moved
+
+
+@lru_cache(maxsize=2 * PARTS)
+def _taps(rest: int, parts: int) -> F32:
+    """The filter that moves a line right by ``rest / parts`` px."""
+    return np.asarray(shift_taps(-rest / parts)[None], np.float32)
 
 
 def _smoothed(small: F32) -> Slopes:
@@ -144,48 +175,41 @@ def _smoothed(small: F32) -> Slopes:
     )
 
 
-def _compare(
-    fixed: Slopes, small: F32, place: F64, known: dict[tuple[int, int], _Fixed]
-) -> _Lines | None:
+def _compare(fixed: _Fixed, small: F32, place: F64) -> _Lines | None:
     """The two pictures (y, x) line by line at displacement `place` (reduced px)."""
-    right, down = (round(float(v)) for v in place)
-    part = known.get((right, down))
-    if part is None:
-        part = _fixed_part(fixed, (right, down))
-        if part is None:
-            return None
-        known[right, down] = part
-    reach = REACH_PX
-    top, bottom, left, end = part.box
+    (right, down), (top, bottom, left, end), reach = fixed.whole, fixed.box, REACH_PX
     there = small[
         top - down - reach : bottom - down + reach, left - right - reach : end - right + reach
     ]
-    rest = place - (right, down)
+    rest = place - fixed.whole
     moved = separable(there, _kernel(float(rest[0])), _kernel(float(rest[1])))
     moved = moved[reach:-reach, reach:-reach]
-    mean, std = _spread(moved)
-    if min(part.std, std) <= 1e-6:
+    # What the mean takes off is taken off the sums: that costs no further look at the pixels.
+    own, squares, width = _line_sums(moved), _by_line(moved, moved), end - left
+    mean = float(own.sum()) / moved.size
+    std = float(np.sqrt(max(0.0, float(squares.sum()) / moved.size - mean**2)))
+    if min(fixed.std, std) <= 1e-6:
         return None
-    moved -= np.float32(mean)
-    products = np.stack([part.power, _by_line(part.value, moved), _by_line(moved, moved)], axis=1)
-    score = float(products[:, 1].sum()) / (moved.size * part.std * std)
-    gain = part.std / std
-    miss = part.value - np.float32(gain) * moved
-    force = np.stack([_by_line(g, miss) for g in (part.along_x, part.along_y)], axis=1)
+    mixed = np.stack([_by_line(p, moved) for p in fixed.pictures], axis=1) - mean * fixed.sums
+    squares = squares - 2 * mean * own + width * mean**2
+    products = np.stack([fixed.mixed[:, 0], mixed[:, 0], squares], axis=1)
+    score = float(mixed[:, 0].sum()) / (moved.size * fixed.std * std)
+    force = fixed.mixed[:, 1:] - (fixed.std / std) * mixed[:, 1:]
     # Noise has gradients too, which would make the steps too short. What it adds is taken off
     # in proportion: along lamellae there is little else, and steps there must stay short.
-    curvature = part.curvature
-    noise = max(0.0, 1 - score) * part.std**2 * moved.size / (2 * SMOOTH_PX**2)
-    largest = float(np.linalg.eigvalsh(curvature.sum(axis=0))[-1])
-    curvature = curvature * max(0.1, 1 - noise / max(largest, 1e-12))
+    noise = max(0.0, 1 - score) * fixed.std**2 * moved.size / (2 * SMOOTH_PX**2)
+    (xx, xy), (_, yy) = fixed.curvature.sum(axis=0).tolist()
+    largest = (xx + yy) / 2 + math.hypot((xx - yy) / 2, xy)  # eigenvalue
+    curvature = fixed.curvature * max(0.1, 1 - noise / max(largest, 1e-12))
     line = np.arange(top, bottom) - down - (small.shape[0] - 1) / 2
     return _Lines(line, force, curvature, products, score)
 
 
-def _fixed_part(fixed: Slopes, whole: tuple[int, int]) -> _Fixed | None:
-    """The reference's side of the overlap at a whole-px displacement; None if too small."""
+def _fixed_part(fixed: Slopes, place: F64) -> _Fixed | None:
+    """The reference's side of the overlap at about a displacement; None if too small."""
     height, width = fixed.value.shape
-    (right, down), reach = whole, REACH_PX
+    right, down = (round(float(v)) for v in place)
+    reach = REACH_PX
     top, bottom = max(reach, down + reach), min(height, height + down) - reach
     left, end = max(reach, right + reach), min(width, width + right) - reach
     if bottom - top < LEAST_LINES or end - left < LEAST_COLUMNS:
@@ -194,11 +218,13 @@ def _fixed_part(fixed: Slopes, whole: tuple[int, int]) -> _Fixed | None:
         left = (left + end - WIDTH_PX) // 2
         end = left + WIDTH_PX
     value, x, y = (v[top:bottom, left:end] for v in (fixed.value, fixed.along_x, fixed.along_y))
+    mean, std = (float(v[0, 0]) for v in cv2.meanStdDev(value))
+    pictures = (value - np.float32(mean), x, y)
+    sums = np.stack([_line_sums(p) for p in pictures], axis=1)
+    mixed = np.stack([_by_line(pictures[0], p) for p in pictures], axis=1)
     xx, xy, yy = _by_line(x, x), _by_line(x, y), _by_line(y, y)
-    sums = np.stack([xx, xy, xy, yy], axis=1).reshape(-1, 2, 2)
-    mean, std = _spread(value)
-    value = value - np.float32(mean)
-    return _Fixed((top, bottom, left, end), value, x, y, std, _by_line(value, value), sums)
+    curvature = np.stack([xx, xy, xy, yy], axis=1).reshape(-1, 2, 2)
+    return _Fixed((right, down), (top, bottom, left, end), pictures, sums, mixed, curvature, std)
 
 
 def _step(lines: _Lines, *, lean: bool = True) -> tuple[float, float, float]:
@@ -240,9 +266,8 @@ def _bend(lines: _Lines, step: tuple[float, float, float]) -> float:
     return float(np.sqrt((left**2 / np.maximum(weight, 1e-9 * total)).sum() / total))
 
 
-def _spread(image: F32) -> tuple[float, float]:
-    mean, std = cv2.meanStdDev(image)
-    return float(mean[0, 0]), float(std[0, 0])
+def _line_sums(a: F32) -> F64:
+    return np.asarray(cv2.reduce(a, 1, cv2.REDUCE_SUM, dtype=cv2.CV_64F), np.float64).ravel()
 
 
 def _by_line(a: F32, b: F32) -> F64:

@@ -13,7 +13,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from cemi_dask.frames.packets import packet_index
 
 PLANAR_8_BIT = frozenset(("410p", "411p", "420p", "422p", "440p", "444p"))
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+STRETCH = np.array([[255, -16 * 255]]) / 219  # gain and offset of grey levels, rounded and clipped
 
 Grey = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -286,12 +286,7 @@ def _luma(frame: Any) -> npt.NDArray[np.uint8]:
     lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     luma = lines[: frame.height, : frame.width]
     full = frame.format.name.startswith("yuvj") or frame.color_range == FULL_RANGE
-    return luma.copy() if full else np.asarray(cv2.LUT(luma, _stretch()), np.uint8)
-
-
-@lru_cache(maxsize=1)
-def _stretch() -> npt.NDArray[np.uint8]:
-    return np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+    return luma.copy() if full else np.asarray(cv2.transform(luma, STRETCH), np.uint8)
 
 
 def _grey_format(video_format: Any) -> str:

@@ -6,6 +6,7 @@ from cemi_dask.denoise.network import Network
 from cemi_dask.denoise.noise import NoiseModel, estimate_noise, estimate_noise_model
 from cemi_dask.denoise.stage import DENOISERS, denoise
 from cemi_dask.denoise.transform import Dct, Fourier
+from cemi_dask.denoise.video import Video
 
 __all__ = [
     "DENOISERS",
@@ -16,6 +17,7 @@ __all__ = [
     "Network",
     "NoiseModel",
     "NonLocalMeans",
+    "Video",
     "denoise",
     "estimate_noise",
     "estimate_noise_model",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cemi_dask.denoise.training.batches import Batch, Batches, Float32
 from cemi_dask.denoise.training.degradation import Degradation, MicroscopeNoise, PaperDegradation
 from cemi_dask.denoise.training.sources import (
+    HELD_OUT_BATCHES,
     AlignedPair,
     AlignedPairs,
     Augmentation,
@@ -25,9 +26,8 @@ from cemi_dask.denoise.training.sources import (
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frames.images import read_image
 from cemi_dask.pipeline.single import PICTURES
+from cemi_dask.pipeline.video_data import SolvedRun, open_video
 from cemi_dask.simulate.pictures import clean_pictures
-
-HELD_OUT_BATCHES = 4
 
 
 class _Options(BaseModel):
@@ -67,7 +67,19 @@ class PairsData(_Options):
     augmentation: Augmentation = Augmentation()
 
 
-TrainingData = Annotated[SimulatedData | SyntheticData | PairsData, Field(discriminator="kind")]
+class VideoData(_Options):
+    """Noisy frames alone: those of a run overlap, and are independent looks at one place."""
+
+    kind: Literal["video"] = "video"
+    run: str = Field(
+        description="Folder of a run that is solved, relative to this file: "
+        "`cemi run CONFIG --until solve`."
+    )
+    turns: bool = Field(default=True, description="Rotations by 90 degrees and mirror images.")
+
+
+AnyData = SimulatedData | SyntheticData | PairsData | VideoData
+TrainingData = Annotated[AnyData, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -87,9 +99,7 @@ class Source:
     validate: Sequence[Batch]
 
 
-def open_source(
-    data: SimulatedData | SyntheticData | PairsData, patches: Patches, base: Path
-) -> Source:
+def open_source(data: AnyData, patches: Patches, base: Path) -> Source:
     """The data, read or rendered, a tenth of the pictures held out; paths start at `base`.
 
     Raises ConfigError where a path leads to no pictures, InputError for pictures that cannot
@@ -97,6 +107,8 @@ def open_source(
     """
     if isinstance(data, PairsData):
         return _aligned(data, patches, base)
+    if isinstance(data, VideoData):
+        return _overlapping(data, patches, base)
     if isinstance(data, SyntheticData):
         train, held = split(_read(data.target, "data.target", base), seed=patches.seed)
         return _degraded(data, patches, train, held)
@@ -136,6 +148,19 @@ def _aligned(data: PairsData, patches: Patches, base: Path) -> Source:
         return AlignedPairs(of, patches.batch, patches.size_px, seed, data.augmentation)
 
     return _source(batches(train, patches.seed), batches(held, patches.seed + 1))
+
+
+def _overlapping(data: VideoData, patches: Patches, base: Path) -> Source:
+    video = open_video(
+        SolvedRun.of(base / data.run),
+        batch=patches.batch,
+        patch_px=patches.size_px,
+        seed=patches.seed,
+        turns=data.turns,
+    )
+    for text in video.noise.warnings():
+        print(f"Warning: {text}", flush=True)
+    return _source(video.train, video.held)
 
 
 def _source(train: Batches, held: Batches) -> Source:

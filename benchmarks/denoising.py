@@ -37,7 +37,9 @@ def main() -> None:
     width, height = (int(part) for part in given.size.split("x"))
     scenes = [scene(place, (height, width), given.noise) for place in range(given.frames)]
     rows: list[list[Any]] = [["(noisy)", *quality([(s["noisy"], s) for s in scenes]), 0.0]]
-    for name in DENOISERS.classes():
+    for name, cls in DENOISERS.classes().items():
+        if cls.trains:  # see benchmarks/training.py
+            continue
         method = DENOISERS.parse(name)
         seconds = cpu_seconds(lambda m=method: m(scenes[0]["noisy"]), repeat=given.repeat)
         rows.append([name, *quality([(method(s["noisy"]), s) for s in scenes]), seconds])

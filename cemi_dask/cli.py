@@ -17,6 +17,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from cemi_dask import __version__
+from cemi_dask.cli_evaluate import evaluate
 from cemi_dask.cli_train import train
 from cemi_dask.errors import CemiError, ConfigError, RunError
 
@@ -46,6 +47,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(train)
+app.add_typer(evaluate)
 console = Console()
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see configs/", metavar="CONFIG.yaml")]
@@ -217,7 +219,7 @@ def stitch(
 def denoise(
     source: Annotated[str, typer.Argument(help="picture, video or folder", metavar="IN")],
     target: Annotated[Path, typer.Argument(help="picture or folder", metavar="OUT")],
-    method: Annotated[str, typer.Option(help="denoising method")] = "fourier",
+    method: Annotated[str, typer.Option(help="denoising method")] = "network",
     cluster: ClusterName = None,
 ) -> None:
     """Denoise a picture into a picture, or a video or folder into a folder of TIFFs."""

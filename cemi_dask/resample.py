@@ -112,6 +112,39 @@ def shift_rows(
     return moved
 
 
+def resample_rows(plane: npt.NDArray[Any], x_px: npt.NDArray[np.float64]) -> Float32:
+    """Row y of a frame (h, w) read at the places ``x_px[y]`` (h, k), as float32 (h, k).
+
+    The filter is that of `shift_taps`, its fraction rounded to 1/2048 px. Borders are mirrored
+    about the outermost pixel; places outside the frame become NaN. Columns are read by handing
+    over, and taking back, the transpose.
+    """
+    height, width = plane.shape
+    taps = _tap_table()
+    inside = (x_px >= 0) & (x_px <= width - 1)
+    x = np.where(inside, x_px, 0.0)
+    whole = np.rint(x)
+    phase = np.rint((x - whole + 0.5) * _PHASES).astype(np.int32)
+    source = np.pad(np.asarray(plane, np.float32), ((0, 0), (MARGIN_PX, MARGIN_PX)), mode="reflect")
+    start = np.arange(height, dtype=np.int32)[:, None] * source.shape[1]
+    first = whole.astype(np.int32) + start
+    flat = source.ravel()
+    out = np.zeros(x_px.shape, np.float32)
+    for k in range(2 * MARGIN_PX + 1):
+        out += taps[k].take(phase) * flat.take(first + k)
+    out[~inside] = np.nan
+    return out
+
+
+_PHASES = 2048
+
+
+@functools.cache
+def _tap_table() -> npt.NDArray[np.float32]:
+    """Taps (17, 2049) of the fractions -0.5..0.5 px in steps of 1/2048."""
+    return np.ascontiguousarray(_row_taps(np.linspace(-0.5, 0.5, _PHASES + 1)).T)
+
+
 def _row_taps(fractions: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """`shift_taps` of many fractions (n,) as one array (n, 17)."""
     offsets = np.arange(1 - MARGIN_PX, MARGIN_PX + 1, dtype=np.float64)

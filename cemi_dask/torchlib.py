@@ -65,5 +65,6 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"{name.partition('.')[0]} is not installed ({error}). Networks need it: "
-            "pip install 'cemi-dask[torch]' -c constraints.txt"
+            "pip install 'cemi-dask[torch]' -c constraints.txt, or take a method without a "
+            "network (fourier)."
         ) from error

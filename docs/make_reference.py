@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cemi_dask.pipeline.config import config_model
+from cemi_dask.pipeline.train import TrainConfig
 
 PAGE = Path(__file__).with_name("config.md")
 HEAD = """# Every key of a config
@@ -28,6 +29,13 @@ ends in `_px`, in micrometres where it ends in `_um`; pairs are (height, width).
 start at the folder of the config file. Where a method is wanted, its name alone stands for the
 method with its defaults: `denoise: fourier`.
 """
+TRAINING = """# Every key of a training config
+
+For `cemi train denoise`, see [guide.md](guide.md#training). `network: compact` and `network: paper`
+stand for the presets; paths start at the folder of the config file.
+"""
+# A key with one value tells which of several models is meant; headings name that value.
+TAGS = ("method", "kind", "family")
 # For keys whose model says nothing: what a method is for is said by the method.
 MEANINGS = {
     "denoise": "how frames are denoised before they are blended; null: not at all",
@@ -39,7 +47,7 @@ MEANINGS = {
     "analyse.measures.estimator": "from grey levels, or from the label `bcc`",
     "analyse.measures.variant": "what goes into the column lamella_width_um",
     "cluster": "where the work is done",
-    "cluster.kind": "an embedded cluster, or a scheduler that is running already",
+    "data": "what the network is trained on",
 }
 WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -47,11 +55,20 @@ SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *section(config_model(), "")]).rstrip() + "\n"
+    run, training = section(config_model(), "", set()), section(TrainConfig, "", set())
+    return "\n".join([HEAD, *run, TRAINING, *training]).rstrip() + "\n"
 
 
-def section(model: type[BaseModel], path: str) -> Iterator[str]:
-    """Heading, summary and table of one model, then those of the models in its fields."""
+def section(
+    model: type[BaseModel], path: str, seen: set[tuple[type[BaseModel], str]]
+) -> Iterator[str]:
+    """Heading, summary and table of one model, then those of the models in its fields.
+
+    Nothing for what was `seen` at that place: models in a union may have fields alike.
+    """
+    if (model, path) in seen:
+        return
+    seen.add((model, path))
     name = method_of(model)
     if path:
         # The RunConfig's own table needs no heading of its own: it is the page.
@@ -62,20 +79,25 @@ def section(model: type[BaseModel], path: str) -> Iterator[str]:
         yield from ["| key | values | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]
     for key, field in keys(model):
         for inner in models_in(field.annotation):
-            yield from section(inner, f"{path}.{key}".lstrip("."))
+            yield from section(inner, f"{path}.{key}".lstrip("."), seen)
 
 
 def keys(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """The keys of a model as they stand in YAML, without the name of the method."""
+    """The keys of a model as they stand in YAML, without the one that tells which model it is."""
     for name, field in model.model_fields.items():
-        if name != "method":
+        if not tag_of(name, field):
             yield field.alias or name, field
 
 
 def method_of(model: type[BaseModel]) -> str:
     """The name by which a method goes in YAML, or an empty text."""
-    field = model.model_fields.get("method")
-    return str(get_args(field.annotation)[0]) if field else ""
+    return next(filter(None, (tag_of(*item) for item in model.model_fields.items())), "")
+
+
+def tag_of(name: str, field: FieldInfo) -> str:
+    """The one value of a field that tells which model is meant; empty for other fields."""
+    values = get_args(field.annotation)
+    return str(values[0]) if name in TAGS and len(values) == 1 else ""
 
 
 def summary(model: type[BaseModel]) -> str:

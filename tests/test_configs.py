@@ -47,7 +47,7 @@ TRAININGS = sorted(CONFIGS.glob("train_*.yaml"))
 
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.name)
 def test_every_training_config_is_valid_and_says_what_it_is_for(path: Path) -> None:
-    assert load_training(path).name == path.stem
+    assert f"train_{load_training(path).name}" == path.stem
     assert path.read_text().startswith("# ")
 
 

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import typer
@@ -36,6 +37,15 @@ def cemi_lines(path: Path) -> list[list[str]]:
     text = "\n".join(fenced(path, "sh")).replace("\\\n", " ")
     words = [shlex.split(line, comments=True) for line in text.splitlines()]
     return [line[1:] for line in words if line[:1] == ["cemi"]]
+
+
+def leaves() -> dict[str, Any]:
+    """Every command by its words, such as "run", also those within groups."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {k}": c for k, c in inner.items()}
+    return found
 
 
 def anchors(path: Path) -> set[str]:
@@ -75,18 +85,19 @@ def test_there_are_python_blocks_and_commands_to_check() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
 def test_every_cemi_command_line_parses(path: Path) -> None:
-    commands = typer.main.get_command(app).commands
+    commands = leaves()
     for words in cemi_lines(path):
         # Placeholders such as DIR stand for themselves; parsing runs nothing.
-        assert words[0] in commands, words
-        command = commands[words[0]]
-        with command.make_context(words[0], words[1:]) as context:
+        length = 1 if words[0] in commands else 2  # a command of a group
+        name = " ".join(words[:length])
+        assert name in commands, words
+        with commands[name].make_context(name, words[length:]) as context:
             assert not context.args, words
 
 
 def test_the_guide_names_every_command_and_option() -> None:
     text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in leaves().items():
         assert f"cemi {name}" in text, name
         for parameter in command.params:
             if isinstance(parameter, TyperOption):

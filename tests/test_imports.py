@@ -26,7 +26,14 @@ BASE = {
 }
 SIBLINGS = {"frames", "denoise", "register", "solve", "blend", "store", "segment", "analyse"}
 # Each layer may import itself and the layers below it.
-LAYERS = [BASE, SIBLINGS, {"report", "view", "simulate"}, {"pipeline"}, {"cli_train"}, {"cli"}]
+LAYERS = [
+    BASE,
+    SIBLINGS,
+    {"report", "view", "simulate"},
+    {"pipeline"},
+    {"cli_train", "cli_evaluate"},
+    {"cli"},
+]
 
 
 def unit_of(module: str) -> str:

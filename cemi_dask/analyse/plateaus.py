@@ -7,7 +7,7 @@ level. Such places are rare, so every cell gives what it has and neighbours pool
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -17,7 +17,30 @@ import numpy.typing as npt
 NAN = float("nan")
 Picture = npt.NDArray[np.float32]
 
-PLATEAU_PX = (5, 3)  # in order of preference
+
+@dataclass(frozen=True)
+class Kind:
+    """What counts as a plateau: even over a window of `size_px`.
+
+    `even`: all but flat, whatever the noise; else as even as noise and blur let it be.
+    `least_share`: the share of the area that they must have to be believed. Thin lamellae
+    alone still show some small ones, where they swell or noise makes them look even; their
+    levels lie between the phases'.
+    """
+
+    size_px: int
+    even: bool
+    least_share: float
+
+    @property
+    def name(self) -> str:
+        """Its name in the table of cells."""
+        return f"{'even' if self.even else ''}{self.size_px}"
+
+
+# In order of preference. Even places show the levels to 0.3 % of the contrast, others to 2 %, but
+# noise leaves none, and denoising very few.
+KINDS = (Kind(5, True, 2.5e-4), Kind(3, True, 2.5e-4), Kind(5, False, 0.0), Kind(3, False, 2.5e-4))
 MIN_PX = 1000
 FLAT_PX = 9  # what is dark and flat over this many pixels is no fine eutectic
 RIM_PX = 5  # around it, where the window no longer fits
@@ -30,6 +53,7 @@ PATCH_SHARE = 0.15
 # undershoot of denoised lamellae; with this much, both levels come out a little too near each
 # other, by shares that cancel in the fraction.
 SHARE_OF_CONTRAST = 0.06
+EVEN_SHARE = 0.015  # the same of an even plateau, noise included
 # A window of a plateau whose noise happens to be small is taken; one of blurred lamellae
 # whose signal the noise happens to hide is much rarer.
 NOISE_FACTOR = 0.7
@@ -39,21 +63,25 @@ OUTER_SHARE = 0.2  # of the contrast: how far from the extremes a plateau's leve
 
 @dataclass(frozen=True)
 class Plateau:
-    """Pixels of one phase whose neighbourhood is flat: how many, and their median grey level."""
+    """Pixels of one phase whose neighbourhood is flat: how many, and their median grey level.
+
+    `local`: how much brighter the picture is there than in the cell on average (`Tone`).
+    """
 
     count: int
     level: float
+    local: float = 0.0
 
     def above(self, base: float) -> Plateau:
         """The same with its level raised by `base`."""
-        return Plateau(self.count, self.level + base)
+        return replace(self, level=self.level + base)
 
 
 @dataclass(frozen=True)
 class Plateaus:
     """What a cell knows about its phases' levels, in grey levels.
 
-    `dark`, `bright`: one `Plateau` per size in `PLATEAU_PX`; `noise` the standard deviation
+    `dark`, `bright`: one `Plateau` per kind in `KINDS`; `noise` the standard deviation
     of the noise; `mean`, `count` of the valid pixels outside dark flat patches; `flat` the
     dark flat patches themselves, `flat_mean`, `flat_count` with a rim around them, `patch`
     (y, x) True there. A cell without contrast is one patch, dark or bright, of no plateau.
@@ -70,8 +98,13 @@ class Plateaus:
     patch: npt.NDArray[np.bool_]
 
 
-def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plateaus | None:
-    """The plateaus of a cell (y, x); None where it holds too little data."""
+def find_plateaus(
+    grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_], local: Picture
+) -> Plateaus | None:
+    """The plateaus of a cell (y, x); None where it holds too little data.
+
+    `local` (y, x): how much brighter a place is than the cell on average, grey levels.
+    """
     inside = cv2.erode(valid.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     if np.count_nonzero(inside) < MIN_PX:
         return None
@@ -90,8 +123,8 @@ def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plate
     # Empty patches widen the range of grey levels: phases are told apart without them.
     split = _split(smooth, inside & ~patch, noise) or found
     pairs = [
-        _plateaus(picture, inside & ~patch, size=size, noise=noise, split=split)
-        for size in PLATEAU_PX
+        _plateaus(picture, inside & ~patch, local, kind=kind, noise=noise, split=split)
+        for kind in KINDS
     ]
     mean_rest, count_rest = _mean(picture, valid & ~patch)
     mean_patch, count_patch = _mean(picture, patch)
@@ -101,7 +134,7 @@ def find_plateaus(grey: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plate
         noise=noise,
         mean=base + mean_rest,
         count=count_rest,
-        flat=_summary(picture[core]).above(base),
+        flat=_summary(picture[core], local[core]).above(base),
         flat_mean=base + mean_patch,
         flat_count=count_patch,
         patch=patch,
@@ -112,7 +145,7 @@ def _without_contrast(
     picture: Picture, valid: npt.NDArray[np.bool_], *, base: float, noise: float
 ) -> Plateaus:
     mean, count = _mean(picture, valid)
-    none = (Plateau(0, NAN),) * len(PLATEAU_PX)
+    none = (Plateau(0, NAN),) * len(KINDS)
     return Plateaus(
         dark=none,
         bright=none,
@@ -171,27 +204,33 @@ def _local_moments(picture: Picture, size: int) -> tuple[Picture, Picture]:
     return np.asarray(mean), np.asarray(square - mean * mean)
 
 
-def _limit(noise: float, size: int, contrast: float) -> np.float32:
+def _limit(noise: float, kind: Kind, contrast: float) -> np.float32:
     """Largest variance in a window of a plateau: noise and a little unevenness."""
-    from_noise = (NOISE_FACTOR * noise) ** 2 * (1 - 1 / size**2)
+    if kind.even:
+        return np.float32((EVEN_SHARE * contrast) ** 2)
+    from_noise = (NOISE_FACTOR * noise) ** 2 * (1 - 1 / kind.size_px**2)
     return np.float32(from_noise + (SHARE_OF_CONTRAST * contrast) ** 2)
 
 
 def _plateaus(
     picture: Picture,
     allowed: npt.NDArray[np.bool_],
+    local: Picture,
     *,
-    size: int,
+    kind: Kind,
     noise: float,
     split: tuple[float, float],
 ) -> tuple[Plateau, Plateau]:
-    """(dark, bright) plateaus of one window size."""
+    """(dark, bright) plateaus of one kind."""
     low, high = split
-    mean, variance = _local_moments(picture, size)
-    flat = allowed & (variance < _limit(noise, size, high - low))
+    mean, variance = _local_moments(picture, kind.size_px)
+    flat = allowed & (variance < _limit(noise, kind, high - low))
     edge = OUTER_SHARE * (high - low)
-    return _summary(mean[flat & (mean < low + edge)]), _summary(mean[flat & (mean > high - edge)])
+    dark, bright = flat & (mean < low + edge), flat & (mean > high - edge)
+    return _summary(mean[dark], local[dark]), _summary(mean[bright], local[bright])
 
 
-def _summary(levels: Picture) -> Plateau:
-    return Plateau(len(levels), float(np.median(levels)) if len(levels) else NAN)
+def _summary(levels: Picture, local: Picture) -> Plateau:
+    if not len(levels):
+        return Plateau(0, NAN)
+    return Plateau(len(levels), float(np.median(levels)), float(local.mean(dtype=np.float64)))

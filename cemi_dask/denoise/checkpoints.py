@@ -66,13 +66,13 @@ def save_model(
     Written to a temporary name, then renamed. The same weights and card give the same bytes.
     """
     torch = import_torch()
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     kind = {"float32": torch.float32, "float16": torch.float16}[dtype]
     tensors = {k: v.detach().to("cpu", kind).contiguous() for k, v in net.state_dict().items()}
     path = Path(path)
     temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary, metadata={CARD_KEY: card.model_dump_json()})
+    temporary.write_bytes(save(tensors, metadata={CARD_KEY: card.model_dump_json()}))
     temporary.replace(path)
     return file_sha256(path)
 

@@ -7,20 +7,22 @@ shrinks by, so that tiled equals untiled.
 
 from __future__ import annotations
 
+import importlib
 import threading
+import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.denoise.checkpoints import LoadedModel, load_model
-from cemi_dask.denoise.method import FloatFrame, Frame
+from cemi_dask.denoise.method import FloatFrame, Frame, as_dtype
 from cemi_dask.denoise.networks import UNET_MULTIPLE, RRDBSpec, UNetSpec
-from cemi_dask.errors import ResourceError
+from cemi_dask.errors import MissingExtraError, ResourceError
 from cemi_dask.torchlib import import_torch
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Backend = Literal["torch", "openvino"]
 
 # What a public network without a card may need: windows of attention reach this far.
 UNKNOWN_HALO, UNKNOWN_MULTIPLE = 128, 64
@@ -41,72 +44,204 @@ _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Runner:
-    """A network on its device, ready to be called on stacks of pictures of 0..1."""
+class GreyScale:
+    """Grey levels as 0..1: ``unit = (grey - offset) / span``."""
+
+    offset: float
+    span: float
+
+    def to_unit(self, frame: Frame) -> FloatFrame:
+        """The frame as float32 of about 0..1."""
+        return (frame.astype(np.float32) - np.float32(self.offset)) / np.float32(self.span)
+
+
+def grey_scale(frame: Frame) -> GreyScale:
+    """8-bit frames by their type; others so that all but 1 % of their pixels lie in 0.1..0.9.
+
+    Networks are trained on 8-bit frames, and those of 16 bits may use any part of the range.
+    """
+    if frame.dtype == np.uint8:
+        return GreyScale(0.0, 255.0)
+    sample: npt.NDArray[Any] = frame[::2, ::2]
+    low, high = (float(level) for level in np.percentile(sample, (0.5, 99.5)))
+    if high <= low:
+        low, high = float(frame.min()), float(frame.max())
+    span = (high - low) / 0.8
+    return GreyScale(low - 0.1 * span, span)
+
+
+class Runner(Protocol):
+    """A network ready to be called on stacks of frames."""
+
+    @property
+    def model(self) -> LoadedModel:
+        """The network and what its file says of it."""
+        ...
+
+    @property
+    def takes_batches(self) -> bool:
+        """True where several pictures at once are faster than one after the other."""
+        ...
+
+    def __call__(self, stack: Frame, scales: Sequence[GreyScale]) -> Frame:
+        """The network's pictures of a stack (n, y, x), untiled, in grey levels.
+
+        uint8 for uint8 frames, float32 for others; `scales` has one entry per frame.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TorchRunner:
+    """A network in torch on its device."""
 
     model: LoadedModel
     net: torch.nn.Module
     device: torch.device
     dtype: torch.dtype
 
-    def __call__(self, stack: FloatFrame) -> FloatFrame:
-        """The network's output for a stack (n, y, x) float32, untiled, float32."""
+    @property
+    def takes_batches(self) -> bool:
+        """On a GPU."""
+        return self.device.type == "cuda"
+
+    def __call__(self, stack: Frame, scales: Sequence[GreyScale]) -> Frame:
+        """The network's pictures, as of every runner.
+
+        8-bit frames travel to the device and back as they are: a quarter of the bytes.
+        """
         torch = import_torch()
+        narrow = stack.dtype == np.uint8
         with torch.inference_mode():
-            given = torch.from_numpy(np.ascontiguousarray(stack))[:, None]
-            given = given.to(self.device, self.dtype, memory_format=torch.channels_last)
-            out: FloatFrame = self.net(given)[:, 0].float().cpu().numpy()
-        return out
+            given = torch.from_numpy(np.ascontiguousarray(stack if narrow else as_float(stack)))
+            if self.device.type == "cuda":
+                given = given.pin_memory()
+            given = given.to(self.device, non_blocking=True)[:, None].float()
+            offset, span = (
+                torch.tensor(values, dtype=torch.float32, device=self.device).view(-1, 1, 1, 1)
+                for values in zip(*((scale.offset, scale.span) for scale in scales), strict=True)
+            )
+            unit = ((given - offset) / span).to(self.dtype)
+            out = self.net(unit.contiguous(memory_format=torch.channels_last)).float()
+            out = (out * span + offset)[:, 0]
+            if narrow:
+                out = out.round().clamp(0, 255).to(torch.uint8)
+            picture: Frame = out.cpu().numpy()
+        return picture
 
 
-def get_runner(path: Path, device: Device, precision: Precision, *, compiled: bool) -> Runner:
-    """The network of a weights file on a device; one per process, however often it is asked for.
+@dataclass(frozen=True)
+class OpenVinoRunner:
+    """A network compiled by OpenVINO for this CPU, for each size of picture it meets."""
 
-    `auto` takes a CUDA device where torch sees one, and bfloat16 there; float32 on the CPU,
-    where bfloat16 is slow without special instructions. Raises ResourceError for ``cuda``
-    where there is none.
+    model: LoadedModel
+    hint: str
+    compiled: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    takes_batches: bool = False
+
+    def __call__(self, stack: Frame, scales: Sequence[GreyScale]) -> Frame:
+        """The network's pictures, as of every runner."""
+        if stack.shape not in self.compiled:
+            self.compiled[stack.shape] = self._compile(stack.shape)
+        offset, span = (
+            np.asarray(values, np.float32).reshape(-1, 1, 1)
+            for values in zip(*((scale.offset, scale.span) for scale in scales), strict=True)
+        )
+        unit = (as_float(stack) - offset) / span
+        out: Frame = self.compiled[stack.shape]([unit[:, None]])[0][:, 0] * span + offset
+        return as_dtype(out, stack.dtype) if stack.dtype == np.uint8 else out
+
+    def _compile(self, shape: tuple[int, ...]) -> Any:
+        torch, openvino = import_torch(), _import_openvino()
+        example = torch.zeros(shape[0], 1, *shape[1:])
+        with warnings.catch_warnings(), torch.inference_mode():
+            # Sizes become constants: each size is compiled on its own.
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            converted = openvino.convert_model(self.model.net, example_input=example)
+        converted.reshape(list(example.shape))
+        # One thread: the tasks of dask fill the cores.
+        settings = {"INFERENCE_PRECISION_HINT": self.hint, "INFERENCE_NUM_THREADS": 1}
+        return openvino.Core().compile_model(converted, "CPU", settings)
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """Where and how a network runs; what `denoise.network.Network` says of it."""
+
+    device: Device = "auto"
+    precision: Precision = "auto"
+    backend: Backend = "torch"
+    compile: bool = False
+
+
+def get_runner(path: Path, options: RunnerOptions) -> Runner:
+    """The network of a weights file; one per process, however often it is asked for.
+
+    Device `auto` takes a CUDA device where torch sees one, and precision `auto` bfloat16
+    there; float32 on the CPU, where bfloat16 is slow without special instructions. Raises
+    ResourceError for ``cuda`` where there is none, MissingExtraError for ``openvino`` where
+    it is not installed.
     """
     status = path.stat()
-    key = (path, status.st_size, status.st_mtime_ns, device, precision, compiled)
+    key = (path, status.st_size, status.st_mtime_ns, options)
     with _lock:
         if key not in _models:
-            _models[key] = _make_runner(path, device, precision, compiled=compiled)
+            _models[key] = _make_runner(path, options)
             while len(_models) > KEPT_MODELS:
                 _models.popitem(last=False)
         _models.move_to_end(key)
         return _models[key]
 
 
-def _make_runner(path: Path, device: Device, precision: Precision, *, compiled: bool) -> Runner:
+def _make_runner(path: Path, options: RunnerOptions) -> Runner:
     torch = import_torch()
+    narrow = options.precision == "bfloat16"
+    if options.backend == "openvino":
+        _import_openvino()
+        return OpenVinoRunner(load_model(path), "bf16" if narrow else "f32")
     has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
+    if options.device == "cuda" and not has_cuda:
         raise ResourceError(
             "denoise.device is 'cuda', and torch sees no CUDA device here. Take 'auto' or 'cpu', "
             "or let the workers that have a GPU offer it (dask worker --resources GPU=1)."
         )
-    where = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
-    narrow = precision == "bfloat16" or (precision == "auto" and where.type == "cuda")
+    where = torch.device("cuda" if has_cuda and options.device != "cpu" else "cpu")
+    narrow = narrow or (options.precision == "auto" and where.type == "cuda")
     dtype = torch.bfloat16 if narrow else torch.float32
     model = load_model(path)
     # The weights' layout as well as the pictures': 1.2 to 1.7 times faster convolutions.
     net = model.net.to(where, dtype).requires_grad_(False)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Runner(model, torch.compile(net) if compiled else net, where, dtype)
+    return TorchRunner(model, torch.compile(net) if options.compile else net, where, dtype)
 
 
-def run_tiled(runner: Runner, stack: FloatFrame, tile_px: int) -> FloatFrame:
-    """The network's output for a stack (n, y, x) of 0..1, in tiles where it is larger than one."""
+def _import_openvino() -> Any:
+    try:
+        return importlib.import_module("openvino")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "openvino is not installed: pip install 'cemi-dask[openvino]', or take "
+            "denoise.backend: torch."
+        ) from error
+
+
+def run_tiled(runner: Runner, stack: Frame, tile_px: int) -> Frame:
+    """The network's pictures of frames (n, y, x), in tiles where they are larger than one.
+
+    uint8 for uint8 frames, float32 for others.
+    """
+    scales = [grey_scale(frame) for frame in stack]
     height, width = stack.shape[1:]
     if max(height, width) <= tile_px:
-        return runner(stack)
+        return runner(stack, scales)
     halo, multiple = reach_of(runner.model)
     step = max(multiple, tile_px // multiple * multiple)
     margin = -(-halo // multiple) * multiple
-    out = np.empty_like(stack)
+    out = np.empty(stack.shape, np.uint8 if stack.dtype == np.uint8 else np.float32)
     for y0, y1, top, bottom in _cuts(height, step, margin):
         for x0, x1, left, right in _cuts(width, step, margin):
-            part = runner(stack[:, top:bottom, left:right])
+            part = runner(stack[:, top:bottom, left:right], scales)
             out[:, y0:y1, x0:x1] = part[:, y0 - top : y1 - top, x0 - left : x1 - left]
     return out
 
@@ -137,38 +272,6 @@ def unet_reach_px(spec: UNetSpec) -> int:
     return down_and_up + 2 * sides[0] + sum(sides[1:])
 
 
-# ---------------------------------------------------------------- grey levels
-
-
-@dataclass(frozen=True)
-class GreyScale:
-    """Grey levels as 0..1: ``unit = (grey - offset) / span``."""
-
-    offset: float
-    span: float
-
-    def to_unit(self, frame: Frame) -> FloatFrame:
-        """The frame as float32 of about 0..1."""
-        unit = frame.astype(np.float32)
-        unit -= np.float32(self.offset)
-        unit *= np.float32(1 / self.span)
-        return unit
-
-    def to_grey(self, unit: FloatFrame) -> FloatFrame:
-        """The picture in grey levels, float32."""
-        return unit * np.float32(self.span) + np.float32(self.offset)
-
-
-def grey_scale(frame: Frame) -> GreyScale:
-    """8-bit frames by their type; others so that all but 1 % of their pixels lie in 0.1..0.9.
-
-    Networks are trained on 8-bit frames, and those of 16 bits may use any part of the range.
-    """
-    if frame.dtype == np.uint8:
-        return GreyScale(0.0, 255.0)
-    sample: npt.NDArray[Any] = frame[::2, ::2]
-    low, high = (float(level) for level in np.percentile(sample, (0.5, 99.5)))
-    if high <= low:
-        low, high = float(frame.min()), float(frame.max())
-    span = (high - low) / 0.8
-    return GreyScale(low - 0.1 * span, span)
+def as_float(stack: Frame) -> FloatFrame:
+    """Grey levels as float32."""
+    return stack.astype(np.float32, copy=False)

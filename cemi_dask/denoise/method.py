@@ -14,6 +14,9 @@ from cemi_dask.methods import Method, method_name
 Frame = npt.NDArray[Any]
 FloatFrame = npt.NDArray[np.float32]
 
+# Of the hungriest classical method, with room (measured).
+BYTES_PER_PX = 80
+
 
 class Denoiser(Method):
     """Base of all denoisers: called on one frame (y, x), gives one of the same shape and dtype.
@@ -29,6 +32,10 @@ class Denoiser(Method):
     def frames_at_once(self) -> int:
         """How many frames a task should hand to `clean_stack` together."""
         return 1
+
+    def memory_bytes(self, frame_px: int) -> int:
+        """Bytes that a worker needs beside its base while it cleans a frame of so many pixels."""
+        return BYTES_PER_PX * frame_px
 
     def located(self, base: Path) -> Self:
         """The same method with relative paths among its fields started at `base`."""

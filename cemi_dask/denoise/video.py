@@ -67,6 +67,10 @@ class Video(Denoiser):
         """The network to train where `init` does not say."""
         return self.network or PRESETS["compact"]
 
+    def memory_bytes(self, frame_px: int) -> int:
+        """Bytes that a worker needs while the trained network cleans a frame."""
+        return Network().memory_bytes(frame_px)
+
     def located(self, base: Path) -> Self:
         """The same with an absolute path, which means the same on every worker."""
         if self.init is None or not is_file_name(self.init):

@@ -30,6 +30,8 @@ def examine() -> list[Row]:
     rows += [_codec(name) for name in ("ffv1", "mjpeg", "mpeg4", "h264", "wmv3")]
     rows.append(_package("zarrs", "zarrs", "fast zarr codecs", "pip install zarrs"))
     rows.append(_gpu())
+    rows.append(_package("denoising networks", "spandrel", "", "[torch]"))
+    rows.append(_package("networks on the CPU", "openvino", "", "[openvino]"))
     rows.append(_package("segmentation networks", "segmentation_models_pytorch", "", "[torch]"))
     rows.append(_package("SLURM, PBS, LSF", "dask_jobqueue", "", "[slurm]"))
     rows.append(_package("Kubernetes", "dask_kubernetes", "", "[kubernetes]"))

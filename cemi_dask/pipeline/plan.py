@@ -169,13 +169,14 @@ def work(
     shards = math.ceil(mosaic / shard)
     blocks = math.ceil(frames / 4)
     touched = math.ceil(shard / (frame * (1 - overlap) ** 2)) + 2
+    cleaning = 0 if config.denoise is None else config.denoise.memory_bytes(frame)
     plain = [
         # stage, items, bytes written, bytes in memory beside the worker's base
         ("frames", sources, frames * frame, reading * frame),
         ("register", math.ceil(frames * 3 / 8), 0, 120 * frame),
         ("solve", 0, 0, 0),
         ("train", 1, TRAINED_BYTES, training_bytes(config.denoise, frame)),
-        ("denoise", blocks if config.denoise else 0, frames * frame, 80 * frame),
+        ("denoise", blocks if config.denoise else 0, frames * frame, cleaning),
         ("blend", shards, mosaic, RENDER_BYTES_PER_PX * shard + touched * frame),
         ("pyramid", math.ceil(shards / 3), mosaic // 3, 6 * shard),
         ("segment", 2 * shards if config.segment else 0, mosaic // 4, 24 * shard),

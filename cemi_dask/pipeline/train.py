@@ -91,7 +91,9 @@ class TrainConfig(_Options):
     stages: Annotated[tuple[FitOptions, ...], AfterValidator(_named_apart)] = Field(
         min_length=1, description="Done one after the other, each from the one before."
     )
-    description: str = Field(default="", description="What the model card says of the data.")
+    description: str | None = Field(
+        default=None, description="What the model card says of the data; null: their kind."
+    )
     licence: str = Field(default="unstated", description="Terms of the weights.")
 
     _suits = model_validator(mode="after")(_fits_noisy_targets)
@@ -121,13 +123,16 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
     import_torch()  # says what to install, before anything is rendered or written
     from cemi_dask.denoise.training.loop import fit
 
+    stages = [_resolved(stage, base) for stage in config.stages]
+    if not fresh:
+        _refuse_another(folder, config)
     init = config.init
     if init is not None and is_file_name(init):
         init = str(base / init)
     net, spec = first_network(config.network, init, seed=config.seed)
+    source = open_source(config.data, Patches(config.batch, config.patch_px, config.seed), base)
     if _is_first():
         _claim(folder, config, fresh=fresh)
-    source = open_source(config.data, Patches(config.batch, config.patch_px, config.seed), base)
     card = ModelCard(
         name=config.name,
         spec=spec,
@@ -135,12 +140,12 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
         licence=config.licence,
         training={"config": config.model_dump(mode="json")},
     )
-    for number, stage in enumerate(config.stages):
+    for number, stage in enumerate(stages):
         print(f"Stage {stage.name}: up to {stage.iterations} iterations", flush=True)
         result = fit(
             net,
             _LaterSteps(source.train, number * STEPS_BETWEEN_STAGES),
-            _resolved(stage, base),
+            stage,
             folder=folder / stage.name,
             card=card,
             validate=source.validate,
@@ -162,10 +167,12 @@ class _LaterSteps:
 
 
 def _resolved(stage: FitOptions, base: Path) -> FitOptions:
-    """The stage with the file of perceptual weights as seen from here."""
-    if stage.loss.vgg19 is None:
-        return stage
-    loss = stage.loss.model_copy(update={"vgg19": str(base / stage.loss.vgg19)})
+    """The stage with the file of perceptual weights as seen from here; ConfigError without it."""
+    loss = stage.loss
+    if loss.vgg19 is not None:
+        loss = loss.model_copy(update={"vgg19": str(base / loss.vgg19)})
+    if loss.perceptual_weight:
+        loss.vgg19_file()  # before hours of the stages ahead of this one
     return stage.model_copy(update={"loss": loss})
 
 
@@ -174,20 +181,25 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _claim(folder: Path, config: TrainConfig, *, fresh: bool) -> None:
-    """Make `folder` this training's, or check that it is."""
+def _refuse_another(folder: Path, config: TrainConfig) -> None:
+    """ConfigError where `folder` holds the training of another config."""
     note = folder / CONFIG
-    values = config.model_dump(mode="json")
-    if note.exists() and not fresh:
-        before = json.loads(note.read_text(encoding="utf-8"))
-        changed = sorted(key for key in values if before.get(key) != values[key])
-        if changed:
-            raise ConfigError(
-                f"{folder} holds a training with another config ({', '.join(changed)} differ). "
-                "Give another --out, or --fresh to delete that training."
-            )
+    if not note.exists():
         return
-    if note.exists():
+    before = json.loads(note.read_text(encoding="utf-8"))
+    values = config.model_dump(mode="json")
+    changed = sorted(key for key in values if before.get(key) != values[key])
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a training with another config ({', '.join(changed)} differ). "
+            "Give another --out, or --fresh to delete that training."
+        )
+
+
+def _claim(folder: Path, config: TrainConfig, *, fresh: bool) -> None:
+    """Say in `folder` whose training it holds; with `fresh` delete the stages of the old one."""
+    note = folder / CONFIG
+    if fresh and note.exists():
         for stage in json.loads(note.read_text(encoding="utf-8"))["stages"]:
             shutil.rmtree(folder / stage["name"], ignore_errors=True)
-    write_text_atomic(note, json.dumps(values, indent=2))
+    write_text_atomic(note, json.dumps(config.model_dump(mode="json"), indent=2))

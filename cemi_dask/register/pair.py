@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -19,6 +19,7 @@ from cemi_dask.register.correlate import (
     overlap_boxes,
     overlap_score,
 )
+from cemi_dask.register.distorted import typical_displacement
 from cemi_dask.register.options import RegisterOptions
 from cemi_dask.register.prepare import Prepared
 from cemi_dask.register.refine import refine
@@ -33,7 +34,8 @@ _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half reso
 
 @dataclass(frozen=True)
 class Candidate:
-    """A peak on its way: displacement px, score, significance, covariance [xx, xy, yy]."""
+    """A peak on its way: displacement px, score, significance, covariance [xx, xy, yy], and
+    how far parts of the overlap scatter beyond noise."""
 
     dx_px: float
     dy_px: float
@@ -41,6 +43,7 @@ class Candidate:
     significance: float
     overlap_px: int
     cov_px2: tuple[float, float, float] = (_COARSE_VARIANCE_PX2, 0.0, _COARSE_VARIANCE_PX2)
+    distortion_px: float = 0.0
 
 
 def measure_pair(
@@ -109,6 +112,9 @@ def measure_prepared(
     candidates = _refined(fixed, moving, candidates, options)
     status = _status(candidates, options)
     best = candidates[0]
+    # Beyond the smoothing, the squared difference is no measure of the miss any more.
+    if status == "ok" and best.distortion_px > options.smooth_px:
+        best = candidates[0] = _centred(fixed, moving, best)
     peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
     grey, overlap = _grey(fixed, moving, round(best.dx_px), round(best.dy_px))
     return PairShift(i, j, peaks, status, grey, overlap)
@@ -179,9 +185,19 @@ def _refined(
                 c.significance * max(0.0, fine.score) / max(c.score, 1e-6),
                 c.overlap_px,
                 (float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])),
+                fine.distortion_px,
             )
         out.append(c)
     return _distinct(sorted(out, key=lambda c: -c.significance))
+
+
+def _centred(fixed: Prepared, moving: Prepared, best: Candidate) -> Candidate:
+    """A distorted candidate at the displacement typical of it, if its parts tell one.
+
+    Its covariance stays: the distortion, which it counts, does not average out.
+    """
+    typical = typical_displacement(fixed, moving, (best.dx_px, best.dy_px))
+    return best if typical is None else replace(best, dx_px=typical[0], dy_px=typical[1])
 
 
 def _status(candidates: list[Candidate], options: RegisterOptions) -> Status:

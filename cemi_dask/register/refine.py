@@ -21,12 +21,16 @@ _BLOCKS = 8  # the overlap is cut into _BLOCKS^2 parts to see how much they disa
 
 @dataclass(frozen=True)
 class Refined:
-    """A refined displacement in px, its score (-1..1) and covariance (2, 2) in px^2."""
+    """A refined displacement in px, its score (-1..1) and covariance (2, 2) in px^2.
+
+    `distortion_px` is by how much parts of the overlap scatter beyond what noise explains.
+    """
 
     dx_px: float
     dy_px: float
     score: float
     covariance_px2: Matrix
+    distortion_px: float
 
 
 def refine(
@@ -42,7 +46,7 @@ def refine(
     flat, or when the steps leave the peak.
     """
     position = np.array(start, float)
-    score, covariance = 0.0, np.eye(2)
+    score, covariance, distortion = 0.0, np.eye(2), 0.0
     seen: _Overlap | None = None
     for step in range(steps):
         whole = np.round(position).astype(int)
@@ -56,9 +60,9 @@ def refine(
         if np.abs(position - start).max() > _CAPTURE_PX:
             return None
         if np.abs(delta).max() < 2e-3 or step == steps - 1:
-            covariance = _covariance(seen, residual, score, delta)
+            covariance, distortion = _covariance(seen, residual, score, delta)
             break
-    return Refined(float(position[0]), float(position[1]), score, covariance)
+    return Refined(float(position[0]), float(position[1]), score, covariance, distortion)
 
 
 @dataclass(frozen=True)
@@ -153,11 +157,15 @@ def _evaluate(
     return score, np.clip(delta, -1, 1), residual
 
 
-def _covariance(seen: _Overlap, residual: Image, score: float, delta: Matrix) -> Matrix:
-    """Covariance (2, 2) in px^2 of the displacement: H^-1 S H^-1.
+def _covariance(
+    seen: _Overlap, residual: Image, score: float, delta: Matrix
+) -> tuple[Matrix, float]:
+    """Covariance (2, 2) in px^2 of the displacement, H^-1 S H^-1, and the distortion in px.
 
     S, the variance of the force, is seen from how the forces of parts of the overlap
-    scatter: that counts correlated noise and local distortion as they are.
+    scatter: that counts correlated noise and local distortion as they are. White noise that
+    was smoothed by s gives at most 4 pi s^2 var(residual) G, with G the gradients' products;
+    what is above it is distortion, stated as the rms displacement of a part.
     """
     gx, gy = seen.along
     left = residual - np.float32(delta[0]) * gx - np.float32(delta[1]) * gy
@@ -171,4 +179,10 @@ def _covariance(seen: _Overlap, residual: Image, score: float, delta: Matrix) ->
         ]
     )
     inverse = np.linalg.inv(seen.curvature(score))
-    return np.asarray(inverse @ (np.cov(forces) * forces.shape[1]) @ inverse)
+    parts = forces.shape[1]
+    inside = left if seen.mask is None else left * seen.mask
+    variance = row_dot(inside, inside) / seen.count
+    noise = 4 * np.pi * seen.smooth_px**2 * variance * seen.gradients
+    seen_force = np.cov(forces) * parts
+    beyond = np.trace(inverse @ (seen_force - noise) @ inverse) * parts
+    return np.asarray(inverse @ seen_force @ inverse), float(np.sqrt(max(0.0, beyond)))

@@ -37,7 +37,7 @@ def error_per_bin(folder: Path, *, denoise: str | None, **options: Any) -> np.nd
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "denoise", "mean", "worst"),
-    [(4.5, None, 0.5, 1.0), (25.0, None, 1.2, 1.8), (25.0, "fourier", 1.2, 1.8)],
+    [(4.5, None, 0.4, 0.8), (25.0, None, 1.2, 1.8), (25.0, "fourier", 1.2, 1.8)],
     ids=["HD", "LD", "LD denoised"],
 )
 @pytest.mark.parametrize("seed", [3, 8])

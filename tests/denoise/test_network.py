@@ -18,7 +18,13 @@ from cemi_dask.denoise.checkpoints import (
     save_model,
     shipped_models,
 )
-from cemi_dask.denoise.inference import get_runner, reach_of, run_tiled, unet_reach_px
+from cemi_dask.denoise.inference import (
+    RunnerOptions,
+    get_runner,
+    reach_of,
+    run_tiled,
+    unet_reach_px,
+)
 from cemi_dask.denoise.networks import PRESETS, RRDBSpec, UNetSpec, build_network
 from cemi_dask.errors import ConfigError, InputError, ResourceError, UnreadableError
 from cemi_dask.frameset import Frames
@@ -30,7 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written_model(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
-def unit_picture(*shape: int) -> np.ndarray:
+def float_picture(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).random((1, *shape), np.float32)
 
 
@@ -44,8 +50,8 @@ SPECS = [
 @pytest.mark.parametrize("spec", SPECS)
 def test_tiled_equals_untiled(spec: UNetSpec, tmp_path: Path) -> None:
     path = written_model(tmp_path / "w.safetensors", spec)
-    runner = get_runner(path, "cpu", "float32", compiled=False)
-    picture = unit_picture(331, 517)
+    runner = get_runner(path, RunnerOptions("cpu"))
+    picture = float_picture(331, 517)
     # The halo is all that the network sees, so only the order of sums may differ.
     np.testing.assert_allclose(
         run_tiled(runner, picture, 96), run_tiled(runner, picture, 4096), atol=1e-5
@@ -62,8 +68,8 @@ def test_tiled_equals_untiled_for_the_papers_generator(tmp_path: Path) -> None:
             parameter.mul_(2.0)
     path = tmp_path / "w.safetensors"
     save_model(path, net, card_of(spec))
-    runner = get_runner(path, "cpu", "float32", compiled=False)
-    picture = unit_picture(96, 1100)
+    runner = get_runner(path, RunnerOptions("cpu"))
+    picture = float_picture(96, 1100)
     tiled, whole = run_tiled(runner, picture, 400), run_tiled(runner, picture, 4096)
     assert whole.std() > 1e-3
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
@@ -110,9 +116,9 @@ def test_a_batch_gives_what_single_frames_give(weights: Path) -> None:
 
 
 def test_one_network_per_process(weights: Path) -> None:
-    first = get_runner(weights, "auto", "auto", compiled=False)
-    assert get_runner(weights, "auto", "auto", compiled=False) is first
-    assert first.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    first = get_runner(weights, RunnerOptions())
+    assert get_runner(weights, RunnerOptions()) is first
+    assert first.takes_batches == torch.cuda.is_available()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -128,6 +134,21 @@ def test_cpu_and_gpu_agree() -> None:
         on_cpu = Network(model=model, device="cpu")(frame).astype(float)
         on_gpu = Network(model=model, device="cuda")(frame).astype(float)
         assert np.abs(on_cpu - on_gpu).max() <= 0.01 * 255
+
+
+def test_openvino_gives_what_torch_gives(weights: Path) -> None:
+    pytest.importorskip("openvino")
+    frame = np.random.default_rng(0).normal(100, 20, (150, 201)).astype(np.float32)
+    plain = Network(model=str(weights))(frame)
+    for tile_px in (64, 2048):
+        other = Network(model=str(weights), backend="openvino", tile_px=tile_px)(frame)
+        # Both in float32, with sums in another order.
+        np.testing.assert_allclose(other, plain, atol=1e-5 * np.ptp(frame))
+
+
+def test_openvino_knows_no_gpu() -> None:
+    with pytest.raises(ConfigError, match="openvino runs on the CPU"):
+        DENOISERS.parse({"method": "network", "backend": "openvino", "device": "cuda"})
 
 
 def test_bfloat16_is_near_float32(weights: Path) -> None:

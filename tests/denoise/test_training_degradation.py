@@ -14,6 +14,7 @@ from cemi_dask.denoise.training.degradation import (
     MicroscopeNoise,
     PaperDegradation,
     ScanArtefacts,
+    SecondRound,
     gaussian_kernel,
     shift_lines,
 )
@@ -32,7 +33,7 @@ STRUCTURED = np.random.default_rng(0).random((96, 130), np.float32)
 
 def only(**steps: Any) -> PaperDegradation:
     """The paper's degradation with nothing but these steps, in the first round."""
-    return PaperDegradation(first=DegradationRound(**OFF | steps), second=DegradationRound(**OFF))
+    return PaperDegradation(first=DegradationRound(**OFF | steps), second=SecondRound(**OFF))
 
 
 def noise_of(degradation: Degradation, clean: Any = FLAT, seed: int = 0) -> Any:

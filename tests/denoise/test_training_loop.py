@@ -94,6 +94,12 @@ def test_training_denoises_and_leaves_weights_logs_and_samples(tmp_path: Path) -
     assert sheet.shape == (4 * 32, 3 * 32)  # rows of pictures; noisy, output, target
 
 
+def test_curves_go_to_tensorboard_where_it_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train(tmp_path, **PIXEL)
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
 def test_the_output_is_placed_on_the_targets_grid(tmp_path: Path) -> None:
     def flipped(step: int) -> Batch:
         batch = stripes(step)

@@ -21,6 +21,7 @@ from cemi_dask.cli import main
 from cemi_dask.denoise.checkpoints import load_model
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.pipeline.train import load_training, train_denoiser
+from cemi_dask.simulate import Specimen
 
 STAGE: dict[str, Any] = {"name": "semnet", "iterations": 2, "device": "cpu"}
 SIMULATED = {"kind": "simulated", "pictures": 2, "held_out": 1, "size_px": 64}
@@ -65,6 +66,7 @@ def pictures(folder: Path, names: str, shape: tuple[int, int] = (48, 64)) -> Non
         ({"data": {"kind": "simulatd"}}, "there is no kind 'simulatd'.*valid are"),
         ({"data": SIMULATED | {"degradation": {"method": "papr"}}}, "no method 'papr'.*'paper'"),
         ({"stages": [STAGE, STAGE]}, "stages: should have different names"),
+        ({"stages": [STAGE | {"name": ".."}]}, "stages.0.name: String should match"),
         ({"stages": [STAGE | {"loss": {"pixl": "l1"}}]}, "did you mean 'pixel'"),
     ],
 )
@@ -97,6 +99,16 @@ def test_another_config_needs_fresh_or_another_folder(write: Write, tmp_path: Pa
     assert after.read_bytes() != before
 
 
+def test_a_later_stage_that_cannot_run_is_refused_before_the_first(
+    write: Write, tmp_path: Path
+) -> None:
+    loss = {"perceptual_weight": 1, "vgg19": "vgg19.pth"}
+    config = write(stages=[STAGE, STAGE | {"name": "semgan", "loss": loss}])
+    with pytest.raises(ConfigError, match=rf"{tmp_path / 'vgg19.pth'} is no file"):
+        train_denoiser(config, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_training_starts_from_own_weights(write: Write, tmp_path: Path) -> None:
     first = train_denoiser(write(), out=tmp_path / "out")
     rate = {"start": 1e-12}  # so small that nothing changes
@@ -115,11 +127,34 @@ def test_pairs_and_sharp_pictures_alone_are_trained_on(write: Write, tmp_path: P
     pictures(tmp_path / "ld", "abc")
     pictures(tmp_path / "hd", "abc")
     for data in (
-        {"kind": "pairs", "noisy": "ld", "target": "hd/*.png"},
+        {"kind": "pairs", "noisy": "ld", "target": "hd/*.png", "aligned": True},
         {"kind": "synthetic", "target": "hd"},
     ):
         model = train_denoiser(write(data=data), out=tmp_path / data["kind"])
         assert load_model(model).card is not None
+
+
+def test_pairs_are_aligned_before_they_are_trained_on(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specimen = Specimen(seed=4)
+    for folder in ("ld", "hd"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate("abcd"):
+        y, x = 300.0 * number, 5000.0
+        sharp = specimen.image(y, x, (384, 512))
+        # The last pair shows two different fields.
+        noisy = specimen.image(y + 7.3 + (900 if name == "d" else 0), x - 11.6, (384, 512))
+        noisy = noisy + np.random.default_rng(number).normal(0, 15, noisy.shape)
+        for folder, picture in (("ld", noisy), ("hd", sharp)):
+            grey = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{name}.png"), grey)
+    data = {"kind": "pairs", "noisy": "ld", "target": "hd"}
+    model = train_denoiser(write(data=data), out=tmp_path / "out")
+    assert load_model(model).card is not None
+    said = capsys.readouterr().out
+    assert said.count("is aligned") == 3
+    assert "Pair 3 is left out" in said
 
 
 def test_data_that_cannot_be_used_are_refused(write: Write, tmp_path: Path) -> None:
@@ -127,7 +162,7 @@ def test_data_that_cannot_be_used_are_refused(write: Write, tmp_path: Path) -> N
         with pytest.raises(error, match=match):
             train_denoiser(write(**changes), out=tmp_path / "out", fresh=True)
 
-    pairs = {"kind": "pairs", "noisy": "ld", "target": "hd"}
+    pairs = {"kind": "pairs", "noisy": "ld", "target": "hd", "aligned": True}
     told(ConfigError, "data.noisy: there are no pictures at", data=pairs)
     pictures(tmp_path / "ld", "ab")
     pictures(tmp_path / "hd", "abc")
@@ -136,6 +171,13 @@ def test_data_that_cannot_be_used_are_refused(write: Write, tmp_path: Path) -> N
     told(InputError, r"a patch has 56. Lower patch_px", data=pairs, patch_px=56)
     pictures(tmp_path / "wide", "ab", (48, 80))
     told(InputError, "Bring them onto one grid", data=pairs | {"target": "wide"})
+    deep = np.random.default_rng(0).integers(0, 4096, (48, 64), np.uint16)
+    (tmp_path / "deep").mkdir()
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / "deep" / f"{name}.png"), deep)
+    told(InputError, "uint8 and its sharp one uint16", data=pairs | {"target": "deep"})
+    cv2.imwrite(str(tmp_path / "deep" / "b.png"), np.zeros_like(deep))
+    told(InputError, "b.png holds one grey level", data=pairs | {"target": "deep"})
     pictures(tmp_path / "one", "a")
     told(InputError, "cannot be split", data={"kind": "synthetic", "target": "one"})
 

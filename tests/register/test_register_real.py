@@ -93,10 +93,9 @@ def test_grids_of_unknown_pitch_are_stitched_right(real_data, name, pattern, kee
         i, j = place[a], place[b]
         sign = 1 if i < j else -1
         row = measured.loc[min(i, j), max(i, j)]
-        # 2 px for the other measurement; the mussel's tiles are distorted by as much again.
-        limit = 2 if "mussel" not in name else 3
-        assert abs(sign * row["dx_px"] - shift[0]) < limit
-        assert abs(sign * row["dy_px"] - shift[1]) < limit
+        # 2 px for the other measurement, also where tiles are distorted by several px.
+        assert abs(sign * row["dx_px"] - shift[0]) < 2
+        assert abs(sign * row["dy_px"] - shift[1]) < 2
 
 
 def test_sparse_tiles_are_stitched_from_stage_positions(real_data):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from cemi_dask.resample import shift_frame, shift_rows, shift_taps
+from cemi_dask.resample import resample_rows, shift_frame, shift_rows, shift_taps
 
 FRACTIONS = np.linspace(-0.5, 0.5, 21)
 
@@ -113,3 +113,23 @@ def test_rows_moved_out_of_the_frame_leave_the_fill_value() -> None:
     assert np.isfinite(moved[0, :-3]).all()
     assert np.array_equal(moved[1], plane[1])
     assert np.isnan(moved[2]).all()
+
+
+def test_rows_are_read_anywhere_as_waves_made_there():
+    x = np.arange(160.0)
+    periods = np.array([2.7, 5.4, 9.0])[:, None]
+    rows = 120 + 40 * np.cos(2 * np.pi * x / periods)
+    places = 3 + np.linspace(0, 150, 333) + np.array([[0.0], [0.31], [-0.77]])
+    read = resample_rows(rows.astype(np.float32), places)
+    wanted = 120 + 40 * np.cos(2 * np.pi * places / periods)
+    inside = (places > 8) & (places < 151)
+    assert np.abs(read - wanted)[inside].max() < 0.3  # of 80 levels; the filter's own error
+
+
+def test_rows_at_whole_places_are_copied_and_outside_there_is_nothing():
+    rows = np.random.default_rng(0).integers(0, 255, (4, 30)).astype(np.uint8)
+    places = np.tile(np.arange(-2.0, 33.0), (4, 1))
+    read = resample_rows(rows, places)
+    np.testing.assert_allclose(read[:, 2:32], rows, atol=1e-4)
+    assert np.isnan(read[:, :2]).all()
+    assert np.isnan(read[:, 32:]).all()

@@ -174,15 +174,20 @@ class DegradationRound(_Options):
         return np.clip(picture + noise, 0, 1)
 
 
-SECOND_ROUND = DegradationRound(
-    blur_chance=0.8,
-    blur_sigma_px=(0.2, 1.5),
-    resize=(0.3, 1.2),
-    smaller_chance=0.4,
-    larger_chance=0.3,
-    sigma=(1.0, 25.0),
-    poisson_scale=(0.05, 2.5),
-)
+class SecondRound(DegradationRound):
+    """The same once more, milder."""
+
+    blur_chance: float = Field(default=0.8, ge=0, le=1, description="Chance of a blur.")
+    blur_sigma_px: Range = Field(default=(0.2, 1.5), description="Gaussian of 21 x 21 px.")
+    resize: Range = Field(default=(0.3, 1.2), description="Factor of the size.")
+    smaller_chance: float = Field(
+        default=0.4, ge=0, le=1, description="Chance of a factor below 1."
+    )
+    larger_chance: float = Field(default=0.3, ge=0, le=1, description="Chance of one above 1.")
+    sigma: Range = Field(default=(1.0, 25.0), description="Of the Gaussian noise, of 255.")
+    poisson_scale: Range = Field(
+        default=(0.05, 2.5), description="Factor of the Poisson noise of 256 counts at white."
+    )
 
 
 class PaperDegradation(_Options):
@@ -194,7 +199,7 @@ class PaperDegradation(_Options):
 
     method: Literal["paper"] = "paper"
     first: DegradationRound = DegradationRound()
-    second: DegradationRound = SECOND_ROUND
+    second: SecondRound = SecondRound()
     scan: ScanArtefacts = ScanArtefacts()
 
     def __call__(self, clean: Float32, rng: Rng) -> Float32:

@@ -194,7 +194,7 @@ class _Trainer:
             raise RunError(
                 f"The loss of stage {self.options.name!r} is {loss.item()} in step "
                 f"{self.state.step}. Lower learning_rate.start, set clip_norm, or use precision "
-                "float32; then run the same command again: it goes on from the last checkpoint."
+                "float32, and start anew with --fresh."
             )
         for group in optimizer.param_groups:
             group["lr"] = self.rate

@@ -17,7 +17,7 @@ from torch.nn import functional
 from cemi_dask.denoise.checkpoints import read_weights
 from cemi_dask.denoise.training.batches import Batch
 from cemi_dask.denoise.training.options import LossOptions
-from cemi_dask.errors import ConfigError, UnreadableError
+from cemi_dask.errors import UnreadableError
 
 
 def pixel_loss(
@@ -67,7 +67,7 @@ class GeneratorLoss:
 
     def __init__(self, options: LossOptions, device: str) -> None:
         self.options = options
-        self.vgg = Vgg19(_vgg19_file(options)).to(device) if options.perceptual_weight else None
+        self.vgg = Vgg19(options.vgg19_file()).to(device) if options.perceptual_weight else None
 
     def __call__(self, output: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Terms by name for an output (n, 1, y, x) on the target's grid."""
@@ -79,17 +79,6 @@ class GeneratorLoss:
         if self.vgg is not None:
             terms["perceptual"] = options.perceptual_weight * self.vgg(output, batch.target)
         return terms
-
-
-def _vgg19_file(options: LossOptions) -> Path:
-    if options.vgg19 is None or not Path(options.vgg19).is_file():
-        given = "is not set" if options.vgg19 is None else f"{options.vgg19} is no file"
-        raise ConfigError(
-            f"loss.perceptual_weight is {options.perceptual_weight:g}, but loss.vgg19 {given}. "
-            "Give the file of torchvision's ImageNet weights of vgg19 (vgg19-dcbb9e9d.pth), or set "
-            "perceptual_weight to 0."
-        )
-    return Path(options.vgg19)
 
 
 class Vgg19(nn.Module):

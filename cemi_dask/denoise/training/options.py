@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from cemi_dask.errors import ConfigError
 
 
 class _Options(BaseModel):
@@ -34,6 +37,17 @@ class LossOptions(_Options):
     adversarial_weight: float = Field(
         default=0.0, ge=0, description="Weight of the discriminator's judgement."
     )
+
+    def vgg19_file(self) -> Path:
+        """The file of the perceptual loss's weights; ConfigError where there is none."""
+        if self.vgg19 is None or not Path(self.vgg19).is_file():
+            given = "is not set" if self.vgg19 is None else f"{self.vgg19} is no file"
+            raise ConfigError(
+                f"loss.perceptual_weight is {self.perceptual_weight:g}, but loss.vgg19 {given}. "
+                "Give the file of torchvision's ImageNet weights of vgg19 (vgg19-dcbb9e9d.pth), "
+                "or set perceptual_weight to 0."
+            )
+        return Path(self.vgg19)
 
 
 class RateOptions(_Options):
@@ -64,7 +78,7 @@ class FitOptions(_Options):
     """One stage of a training: how long, what is minimised, what is recorded."""
 
     name: str = Field(
-        default="semnet", pattern=r"^[\w.-]+$", description="Name of the stage and its folder."
+        default="semnet", pattern=r"^\w[\w.-]*$", description="Name of the stage and its folder."
     )
     iterations: int = Field(default=40_000, ge=1, description="Steps of the optimiser (at most).")
     minutes: float | None = Field(

@@ -34,8 +34,12 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     turns: bool = Field(default=True, description="Rotations by 90 degrees and mirror images.")
-    contrast: Range = Field(default=(1.0, 1.0), description="Factor of the grey levels.")
-    brightness: Range = Field(default=(0.0, 0.0), description="Added to grey levels of 0..1.")
+    contrast: Range = Field(
+        default=(1.0, 1.0), description="Factor of the grey levels, drawn for each patch."
+    )
+    brightness: Range = Field(
+        default=(0.0, 0.0), description="What is then added to grey levels of 0..1."
+    )
 
     def draw(self, rng: Rng) -> tuple[int, np.float32, np.float32]:
         """(number of a turn 0..7, contrast, brightness) of one patch."""

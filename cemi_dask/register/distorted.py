@@ -1,0 +1,77 @@
+"""The displacement of an overlap that is distorted, from local displacements of its parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from cv2 import TM_CCOEFF_NORMED, matchTemplate
+
+from cemi_dask.geometry import Box
+from cemi_dask.register.correlate import find_peaks, overlap_boxes, row_dot
+from cemi_dask.register.prepare import Prepared
+from cemi_dask.resample import reach_px
+
+Floats = npt.NDArray[np.float64]
+
+_PART_PX = 32  # side of a part: hardly distorted in itself, and wide enough to be found
+_REACH_PX = 12  # how far a part may lie from where the overlap as a whole has it
+_MIN_SCORE = 0.5  # of a part that is believed
+_MIN_PARTS = 16  # fewer do not tell where their middle lies
+
+
+def typical_displacement(
+    fixed: Prepared, moving: Prepared, start: tuple[float, float]
+) -> tuple[float, float] | None:
+    """The displacement (dx, dy) px near `start` from which structure is least far off.
+
+    Where parts are displaced by more than structure is wide, the squared difference of the
+    pictures no longer grows with the miss, and least squares follows whichever part it meets
+    first. So every part is measured by itself, and the weighted median taken along each
+    axis: it minimises the sum of absolute misses (Laplace 1818), each part with the weight
+    it has in least squares. None where too few parts are found again.
+    """
+    local, weight = local_displacements(fixed, moving, (round(start[0]), round(start[1])))
+    if len(local) < _MIN_PARTS or not weight.any(axis=0).all():
+        return None
+    dx, dy = (
+        float(np.quantile(local[:, k], 0.5, weights=weight[:, k], method="inverted_cdf"))
+        for k in (0, 1)
+    )
+    return dx, dy
+
+
+def local_displacements(
+    fixed: Prepared, moving: Prepared, whole: tuple[int, int]
+) -> tuple[Floats, Floats]:
+    """Displacements (m, 2) px of the parts found again near `whole`, and their weights (m, 2).
+
+    A part lies where the normalised cross-correlation of the smoothed frames peaks. Its
+    weight along an axis is the sum of products of both frames' derivatives where they match:
+    what their squares would say of the structure, but free of noise, which both have apart.
+    """
+    inset = reach_px(fixed.smooth_px) + _REACH_PX + max(_askew_px(fixed), _askew_px(moving))
+    box = overlap_boxes(fixed.shape, *whole, inset_px=inset)[0]
+    a, b = fixed.gradients, moving.gradients
+    local, weight = [], []
+    for y in range(box.y0, box.y1 - _PART_PX + 1, _PART_PX):
+        for x in range(box.x0, box.x1 - _PART_PX + 1, _PART_PX):
+            part = Box(y, x, y + _PART_PX, x + _PART_PX)
+            around = part.shift(-whole[1], -whole[0]).expand(_REACH_PX)
+            match = matchTemplate(b.value[around.slices], a.value[part.slices], TM_CCOEFF_NORMED)
+            px, py, height = find_peaks(np.asarray(match, np.float32), 1)[0]
+            if height < _MIN_SCORE or not 0 < min(px, py) <= max(px, py) < 2 * _REACH_PX:
+                continue
+            local.append((whole[0] + _REACH_PX - px, whole[1] + _REACH_PX - py))
+            found = around.shift(round(py), round(px))
+            there = Box(found.y0, found.x0, found.y0 + _PART_PX, found.x0 + _PART_PX).slices
+            products = (
+                row_dot(a.along_x[part.slices], b.along_x[there]),
+                row_dot(a.along_y[part.slices], b.along_y[there]),
+            )
+            weight.append(np.maximum(products, 0.0))
+    return np.array(local).reshape(-1, 2), np.array(weight).reshape(-1, 2)
+
+
+def _askew_px(frame: Prepared) -> int:
+    """How far the lines of a rectified frame stop short of its sides, at most."""
+    return 0 if frame.offsets_px is None else int(np.ceil(np.abs(frame.offsets_px).max()))

@@ -94,7 +94,8 @@ def main() -> None:
 
 def methods(folder: Path, training: Sequence[Field]) -> dict[str, Denoiser]:
     """Label -> denoiser: the classical ones, the shipped networks, the paper's."""
-    found = {name: DENOISERS.parse(name) for name in DENOISERS.classes() if name != "network"}
+    names = [name for name in DENOISERS.classes() if name not in ("network", "video")]
+    found = {name: DENOISERS.parse(name) for name in names}
     strength = tuned(
         training, lambda noisy, factor: [NonLocalMeans(strength=factor * 25)(f) for f in noisy]
     )

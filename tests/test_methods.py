@@ -71,7 +71,9 @@ def test_a_typo_lists_the_valid_names(registry: Registry[Any]) -> None:
 FRAME = np.clip(np.random.default_rng(0).normal(120, 20, (96, 130)), 1, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", list(DENOISERS.classes()))
+@pytest.mark.parametrize(
+    "name", [name for name, cls in DENOISERS.classes().items() if not cls.trains]
+)
 def test_a_denoiser_keeps_shape_and_dtype_and_its_input(name: str) -> None:
     denoiser = DENOISERS.parse(name)
     before = FRAME.copy()

@@ -11,6 +11,7 @@ from cemi_dask.denoise.network import Network
 from cemi_dask.denoise.noise import NoiseModel, estimate_noise, estimate_noise_model
 from cemi_dask.denoise.stage import DENOISERS, denoise
 from cemi_dask.denoise.transform import Dct, Fourier
+from cemi_dask.denoise.video import Video
 
 __all__ = [
     "DENOISERS",
@@ -27,6 +28,7 @@ __all__ = [
     "NonLocalMeans",
     "PairGeometry",
     "Ruler",
+    "Video",
     "align_pair",
     "denoise",
     "estimate_noise",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cemi_dask.denoise.networks import NetworkSpec, RRDBSpec, build_network
+from cemi_dask.denoise.networks import PRESETS, NetworkSpec, RRDBSpec, UNetSpec, build_network
 from cemi_dask.errors import ConfigError, InputError, UnreadableError
 from cemi_dask.torchlib import import_torch, import_vision
 
@@ -127,6 +127,36 @@ def load_model(model: str | Path) -> LoadedModel:
         net, architecture = build_network(card.spec, seed=0), card.spec.family
         _fill(net, tensors, path)
     return LoadedModel(net.float().eval(), architecture, card, file_sha256(path))
+
+
+def first_network(
+    network: RRDBSpec | UNetSpec | None, init: str | None, *, seed: int
+) -> tuple[torch.nn.Module, RRDBSpec | UNetSpec]:
+    """(the network as a training starts, its spec): random from the seed, or from `init`.
+
+    `init` is a shipped model's name or a weights file; `network` None is that of `init`, else
+    the compact one. Raises ConfigError where both differ, or for what cannot be trained.
+    """
+    if init is None:
+        spec = network or PRESETS["compact"]
+        return build_network(spec, seed=seed), spec
+    loaded = load_model(init)
+    if loaded.card is not None:
+        spec = loaded.card.spec
+    elif loaded.architecture == "ESRGAN":
+        sizes: Any = loaded.net.hyperparameters
+        spec = RRDBSpec(features=sizes["num_filters"], blocks=sizes["num_blocks"])
+    else:
+        raise ConfigError(
+            f"init: {init} holds a {loaded.architecture} network, which cannot be trained "
+            "here. Give weights of `cemi train`, or of the ESRGAN family."
+        )
+    if network not in (None, spec):
+        raise ConfigError(
+            f"init: {init} holds the network {spec!r}, and `network` asks for {network!r}. Leave "
+            "`network` away."
+        )
+    return loaded.net, spec
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard | None]:

@@ -50,6 +50,10 @@ class GreyScale:
     offset: float
     span: float
 
+    def to_unit(self, frame: Frame) -> FloatFrame:
+        """The frame as float32 of about 0..1."""
+        return (frame.astype(np.float32) - np.float32(self.offset)) / np.float32(self.span)
+
 
 def grey_scale(frame: Frame) -> GreyScale:
     """8-bit frames by their type; others so that all but 1 % of their pixels lie in 0.1..0.9.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.errors import InputError
-from cemi_dask.methods import Method
+from cemi_dask.errors import ConfigError, InputError
+from cemi_dask.methods import Method, method_name
 
 Frame = npt.NDArray[Any]
 FloatFrame = npt.NDArray[np.float32]
@@ -24,6 +24,9 @@ class Denoiser(Method):
     A subclass defines `clean`; checking, rounding and clipping are done here. Frames are
     uint8, uint16 or float32 grey levels. A constant frame comes back unchanged.
     """
+
+    # Whether it must be trained on the frames of a run first, and works only in one.
+    trains: ClassVar[bool] = False
 
     @property
     def frames_at_once(self) -> int:
@@ -42,6 +45,15 @@ class Denoiser(Method):
         """What the result depends on besides the method's fields (a file's digest), or None."""
         return None
 
+    def refuse_untrained(self) -> None:
+        """Raise ConfigError where the method must be trained in a run before it is called."""
+        if self.trains:
+            raise ConfigError(
+                f"The denoiser {method_name(type(self))!r} is trained in a run, from its frames' "
+                "overlaps. Use it in a config for `cemi run`; elsewhere take 'network' with the "
+                "weights that such a run leaves in models/denoiser.safetensors."
+            )
+
     def clean(self, frame: Frame) -> Frame:
         """The denoised picture of a checked, not constant `frame`; any real dtype."""
         raise TypeError(f"{type(self).__name__} is no denoiser: it does not define clean().")
@@ -55,6 +67,7 @@ class Denoiser(Method):
 
         Raises InputError for NaN or infinite pixels, another dtype, or other than two axes.
         """
+        self.refuse_untrained()
         check_frame(frame)
         return self.clean_block(frame[None])[0]
 

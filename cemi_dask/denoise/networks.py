@@ -6,7 +6,7 @@ The modules themselves are spandrel's: RRDBNet, the generator of ESRGAN and Real
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,7 +25,7 @@ class RRDBSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Literal["rrdb"] = "rrdb"
+    family: Literal["rrdb"] = Field(default="rrdb", description="Says which network it is.")
     features: int = Field(default=64, ge=4, description="Channels between dense blocks.")
     blocks: int = Field(default=23, ge=1, description="Residual-in-residual dense blocks.")
 
@@ -39,7 +39,7 @@ class UNetSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Literal["unet"] = "unet"
+    family: Literal["unet"] = Field(default="unet", description="Says which network it is.")
     channels: tuple[int, int, int, int] = Field(
         default=(64, 64, 96, 96), description="Channels at the four sizes, largest first."
     )
@@ -52,6 +52,15 @@ class UNetSpec(BaseModel):
 NetworkSpec = Annotated[RRDBSpec | UNetSpec, Field(discriminator="family")]
 UNET_MULTIPLE = 8  # three times the U-Net halves the picture
 PRESETS: dict[str, RRDBSpec | UNetSpec] = {"compact": UNetSpec(), "paper": RRDBSpec()}
+
+
+def preset(value: Any) -> Any:
+    """The network of a preset's name; anything else as it is. For fields of configs."""
+    if not isinstance(value, str):
+        return value
+    if value not in PRESETS:
+        raise ValueError(f"should be {' or '.join(sorted(PRESETS))}, or keys of a network")
+    return PRESETS[value]
 
 
 def build_network(spec: RRDBSpec | UNetSpec, *, seed: int | None = None) -> torch.nn.Module:

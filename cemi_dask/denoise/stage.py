@@ -11,11 +11,12 @@ from cemi_dask.denoise.classical import Median, NonLocalMeans
 from cemi_dask.denoise.method import Denoiser, Frame
 from cemi_dask.denoise.network import Network
 from cemi_dask.denoise.transform import Dct, Fourier
+from cemi_dask.denoise.video import Video
 from cemi_dask.frameset import Frames
 from cemi_dask.methods import Registry
 
 DENOISERS: Registry[Denoiser] = Registry(
-    "denoiser", Denoiser, (Network, Fourier, Dct, NonLocalMeans, Median)
+    "denoiser", Denoiser, (Network, Video, Fourier, Dct, NonLocalMeans, Median)
 )
 
 
@@ -27,6 +28,7 @@ def denoise(frames: Frames, *, method: Denoiser | dict[str, Any] | str = "fourie
     method or option; a frame with NaN raises InputError, naming it, when computed.
     """
     cleaner = DENOISERS.parse(method).located(Path.cwd())
+    cleaner.refuse_untrained()
     data = frames.data.rechunk({0: cleaner.frames_at_once, 1: -1, 2: -1})
     # Which fields were given and which are defaults must not show in the name.
     parts = data.name, type(cleaner), cleaner.model_dump(), cleaner.fingerprint()

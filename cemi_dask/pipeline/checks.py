@@ -10,6 +10,8 @@ from cemi_dask.analyse import CellView, read_hardness
 from cemi_dask.errors import ConfigError
 from cemi_dask.pipeline.config import AnalyseSection, RunConfig
 from cemi_dask.pipeline.digests import hardness_file
+from cemi_dask.pipeline.video_data import refuse_averaged
+from cemi_dask.torchlib import import_torch
 
 
 def check_analysis(config: RunConfig, base: Path, pixel_um: float | None) -> None:
@@ -39,6 +41,19 @@ def check_analysis(config: RunConfig, base: Path, pixel_um: float | None) -> Non
         _need_no_labels(options)
     if options.hardness is not None:
         read_hardness(hardness_file(options, base), value_column=options.hardness.value_column)
+
+
+def check_training(config: RunConfig, kind: str) -> None:
+    """Nothing, or the error that the stage train would end in.
+
+    Raises ConfigError where frames would share recorded pictures, MissingExtraError without
+    torch. `kind` is that of the sources: videos are averaged, tiles are not.
+    """
+    if "train" not in config.stages:
+        return
+    if config.frames.average != "none" and kind == "video":
+        refuse_averaged([2])
+    import_torch()
 
 
 def _need_no_labels(options: AnalyseSection) -> None:

@@ -27,6 +27,7 @@ STAGES = (
     "frames",
     "register",
     "solve",
+    "train",
     "denoise",
     "blend",
     "pyramid",
@@ -84,6 +85,12 @@ class RunConfig(_Options):
     analyse: AnalyseSection | None = AnalyseSection()
     report: ReportOptions = ReportOptions()
     cluster: ClusterOptions = LocalOptions()
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of this run in order: all, but train only for a denoiser that asks for it."""
+        trains = self.denoise is not None and self.denoise.trains
+        return tuple(stage for stage in STAGES if trains or stage != "train")
 
     def dump(self) -> dict[str, Any]:
         """The config as resolved, ready for JSON or YAML."""

@@ -18,7 +18,8 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "frames": (),
     "register": ("frames",),
     "solve": ("register",),
-    "denoise": ("frames",),
+    "train": ("solve",),
+    "denoise": ("frames", "train"),
     "blend": ("solve", "denoise"),
     "pyramid": ("blend",),
     "segment": ("blend",),
@@ -59,10 +60,12 @@ def analysis_digests(config: RunConfig, base: Path, picture: list[Any]) -> dict[
 
 
 def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, str]:
+    cleaning = [plain(config.denoise), config.frames.flat_field, weights(config)]
     options: dict[str, Any] = {
         "register": [plain(config.register_), config.frames.flat_field],
         "solve": plain(config.solve),
-        "denoise": [plain(config.denoise), config.frames.flat_field, weights(config)],
+        "train": cleaning,
+        "denoise": cleaning,
         "blend": [plain(config.blend), plain(config.mosaic), config.input.pixel_um],
         "segment": plain(config.segment),
         "analyse": plain(config.analyse),
@@ -71,8 +74,8 @@ def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, s
     if config.analyse is not None and config.analyse.hardness is not None:
         inputs = {**inputs, "analyse": file_identity(hardness_file(config.analyse, base))}
     digests: dict[str, str] = {}
-    for stage, upstream in UPSTREAM.items():
-        before = [digests[name] for name in upstream]
+    for stage in config.stages:
+        before = [digests[name] for name in UPSTREAM[stage] if name in config.stages]
         digests[stage] = digest_of(stage, options.get(stage), inputs.get(stage), before)
     return digests
 

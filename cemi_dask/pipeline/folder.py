@@ -14,6 +14,7 @@ from cemi_dask.store import remove_partial_files, storing
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "frames": ("frames.zarr/raw", "tables/frames.*", "figures/recorded.png"),
     "solve": ("tables/pairs.*", "tables/positions.*"),
+    "train": ("models/denoiser.safetensors",),
     "denoise": ("frames.zarr/denoised",),
     "segment": ("mosaic.ome.zarr/labels",),
     "analyse": ("tables/cells.*", "tables/profile.*", "tables/correlation*.*"),
@@ -30,6 +31,7 @@ class RunFolder:
     OWN = (
         "mosaic.ome.zarr",
         "frames.zarr",
+        "models",
         "tables",
         "figures",
         "run.json",
@@ -46,6 +48,11 @@ class RunFolder:
     def frames(self) -> Path:
         """The frames taken, and their denoised versions, one array per source."""
         return self.path / "frames.zarr"
+
+    @property
+    def models(self) -> Path:
+        """Weights that the run has trained, and what the training left."""
+        return self.path / "models"
 
     @property
     def tables(self) -> Path:

@@ -18,7 +18,7 @@ from distributed import Client, performance_report
 
 from cemi_dask import __version__, frames
 from cemi_dask.errors import ConfigError, StoreError
-from cemi_dask.pipeline.checks import check_analysis
+from cemi_dask.pipeline.checks import check_analysis, check_training
 from cemi_dask.pipeline.cluster import (
     AddressOptions,
     LocalOptions,
@@ -81,6 +81,11 @@ def run(
     if until not in STAGES:
         raise ConfigError(f"There is no stage {until!r}. Stages are: {', '.join(STAGES)}.")
     order, folder, options = take_order(config, out, cluster)
+    if until not in order.config.stages:
+        raise ConfigError(
+            f"This run has no stage {until!r}: its denoiser is not trained. Stages of it are: "
+            f"{', '.join(order.config.stages)}."
+        )
     with open_context(order, folder, options, fresh=fresh, progress=progress) as context:
         return Job(context, walk).work(until)
 
@@ -125,6 +130,7 @@ def take_order(
     options = checked.cluster if cluster is None else parse_cluster(cluster)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
     check_analysis(checked, base, sources[0].pixel_um)
+    check_training(checked, sources[0].kind)
     order = Order(checked, base, run_digests(checked, base, sources), tuple(sources))
     return order, folder, options
 
@@ -185,7 +191,6 @@ class Job:
     def summary(self, state: str) -> dict[str, Any]:
         """What run.json holds."""
         context, config = self.context, self.context.config
-        facts = {k: v for k, v in context.facts.items() if k != "frame_keys"}
         return {
             "cemi_dask": __version__,
             "state": state,
@@ -198,7 +203,7 @@ class Job:
             "machine": self.machine,
             "dashboard": self.link,
             "pixel_um": context.order.pixel_um,
-            **facts,
+            **context.facts,
             "stages": {name: asdict(record) for name, record in context.records.items()},
             "digests": context.order.digests,
             "memory": {

@@ -16,11 +16,13 @@ from typing import Any
 from dask.utils import format_bytes
 
 from cemi_dask import frames
+from cemi_dask.denoise import Video
+from cemi_dask.denoise.training.looks import KEPT_FRAMES
 from cemi_dask.errors import ResourceError
 from cemi_dask.frames.looks import REACH
 from cemi_dask.frames.video import index_video
 from cemi_dask.pipeline.cluster import WORKER_BASE, AddressOptions, LocalOptions
-from cemi_dask.pipeline.config import STAGES, RunConfig
+from cemi_dask.pipeline.config import RunConfig
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.job import take_order
 from cemi_dask.pipeline.ledger import read_lines
@@ -29,6 +31,10 @@ from cemi_dask.pipeline.ledger import read_lines
 RENDER_BYTES_PER_PX = 13
 # Averaging: the frame's own arrays, each look's grey levels, and the recorded pictures that wait.
 AVERAGE_BYTES_PER_PX, LOOK_BYTES_PER_PX = 40, 4
+
+# Training of the compact network, measured: torch's libraries, what a px of a batch takes on its
+# way there and back, weights with checkpoint.
+TORCH_BYTES, BATCH_BYTES_PER_PX, TRAINED_BYTES = 300 << 20, 6000, 20 << 20
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def make_plan(
     """
     order, folder, options = take_order(config, out, cluster)
     sources, digests = order.sources, order.digests
-    finished = {stage: finished_items(folder, stage, digests[stage]) for stage in STAGES}
+    finished = {stage: finished_items(folder, stage, digests[stage]) for stage in digests}
     counts, exact = frame_counts(sources, finished["frames"])
     shape = sources[0].crop.shape(sources[0].shape or (0, 0))
     averages = order.config.frames.average == "motion" and sources[0].kind == "video"
@@ -104,6 +110,7 @@ def make_plan(
     demands = tuple(
         Demand(stage, max(items, len(finished[stage])), len(finished[stage]), writes, memory)
         for stage, items, writes, memory in wanted
+        if stage in finished
     )
     recorded = sum(counts)
     words = "frames were taken" if exact else "frames at most (videos: as many as were recorded)"
@@ -168,6 +175,7 @@ def work(
         ("frames", sources, frames * frame, reading * frame),
         ("register", math.ceil(frames * 3 / 8), 0, 120 * frame),
         ("solve", 0, 0, 0),
+        ("train", 1, TRAINED_BYTES, training_bytes(config.denoise, frame)),
         ("denoise", blocks if config.denoise else 0, frames * frame, cleaning),
         ("blend", shards, mosaic, RENDER_BYTES_PER_PX * shard + touched * frame),
         ("pyramid", math.ceil(shards / 3), mosaic // 3, 6 * shard),
@@ -179,6 +187,17 @@ def work(
         (stage, items, writes if items else 0, WORKER_BASE + memory)
         for stage, items, writes, memory in plain
     ]
+
+
+def training_bytes(method: Any, frame: int) -> int:
+    """Bytes a worker needs for training `method` on frames of so many px, beside its base.
+
+    0 where there is nothing to train.
+    """
+    if not isinstance(method, Video):
+        return 0
+    batch = BATCH_BYTES_PER_PX * method.batch * method.patch_px**2
+    return TORCH_BYTES + batch + KEPT_FRAMES * frame
 
 
 def memory_limit(options: LocalOptions | AddressOptions) -> int | None:

@@ -19,6 +19,7 @@ from cemi_dask.overlap import OverlapGraph
 from cemi_dask.pipeline.cluster import gpu_wanted
 from cemi_dask.pipeline.context import Context
 from cemi_dask.pipeline.digests import hardness_file
+from cemi_dask.pipeline.train_stage import train_stage
 from cemi_dask.report import write_report
 from cemi_dask.report.frame_section import SAMPLE
 
@@ -209,9 +210,8 @@ def refuse_unlinked_grid(raw: Frames, pairs: pd.DataFrame) -> None:
 # ---------------------------------------------------------------- denoise, blend
 
 
-def denoise_stage(context: Context, raw: Frames) -> Frames:
+def denoise_stage(context: Context, raw: Frames, method: denoise.Denoiser | None) -> Frames:
     """The denoised frames, stored beside the raw ones; the raw frames without a denoiser."""
-    method = context.config.denoise
     with context.stage("denoise") as scope:
         if method is None:
             return raw
@@ -344,7 +344,11 @@ def walk(context: Context) -> Iterator[str]:
     yield "register"
     layout = solve_stage(context, raw, graph)
     yield "solve"
-    pictures = denoise_stage(context, raw)
+    method = context.config.denoise
+    if "train" in context.config.stages:
+        method = train_stage(context, raw, method)
+        yield "train"
+    pictures = denoise_stage(context, raw, method)
     yield "denoise"
     blend_stage(context, pictures, layout)
     yield "blend"

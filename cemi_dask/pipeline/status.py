@@ -43,7 +43,7 @@ def read_status(out: str | Path) -> Status:
     summary = _summary(folder.run_json)
     digests = summary.get("digests", {})
     rows = []
-    for stage in STAGES:
+    for stage in (name for name in STAGES if name in digests or not digests):
         lines, _ = read_lines(folder.ledger / f"{stage}.jsonl")
         items = sum("item" in line for line in lines)
         complete = any("complete" in line for line in lines)

@@ -7,23 +7,36 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from cemi_dask.denoise.checkpoints import SUFFIXES, ModelCard, load_model
-from cemi_dask.denoise.networks import PRESETS, NetworkSpec, RRDBSpec, UNetSpec, build_network
+from cemi_dask.denoise.checkpoints import ModelCard, first_network, is_file_name
+from cemi_dask.denoise.networks import (
+    NetworkSpec,
+    RRDBSpec,
+    UNetSpec,
+    preset,
+)
 from cemi_dask.denoise.training.batches import Batch, Batches
-from cemi_dask.denoise.training.options import FitOptions
+from cemi_dask.denoise.training.options import FitOptions, LossOptions
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
 from cemi_dask.pipeline.config import read_yaml
-from cemi_dask.pipeline.train_data import Patches, TrainingData, open_source
+from cemi_dask.pipeline.train_data import Patches, TrainingData, VideoData, open_source
 from cemi_dask.store import write_text_atomic
 from cemi_dask.torchlib import import_torch
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 CONFIG = "train.json"
 MODEL = "model.safetensors"
@@ -35,20 +48,24 @@ class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _preset(value: Any) -> Any:
-    """A network from a preset's name; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    if value not in PRESETS:
-        raise ValueError(f"should be {' or '.join(sorted(PRESETS))}, or keys of a network")
-    return PRESETS[value]
-
-
 def _named_apart(stages: tuple[FitOptions, ...]) -> tuple[FitOptions, ...]:
     """The stages, whose names are also their folders."""
     if len({stage.name for stage in stages}) < len(stages):
         raise ValueError("should have different names")
     return stages
+
+
+def _fits_noisy_targets(config: TrainConfig) -> TrainConfig:
+    """The config, whose losses suit its targets."""
+    wanted = LossOptions(pixel="l2")
+    for number, stage in enumerate(config.stages):
+        given = stage.loss.model_copy(update={"pixel_weight": 1.0})
+        if isinstance(config.data, VideoData) and given != wanted:
+            raise ValueError(
+                f"stages.{number}.loss: should be {{pixel: l2}} alone with data.kind video, whose "
+                "targets are noisy: only their mean is the picture"
+            )
+    return config
 
 
 class TrainConfig(_Options):
@@ -59,7 +76,7 @@ class TrainConfig(_Options):
         default=None, description="Folder, relative to this file; default NAME-training."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the weights and of all data.")
-    network: Annotated[NetworkSpec, BeforeValidator(_preset)] | None = Field(
+    network: Annotated[NetworkSpec, BeforeValidator(preset)] | None = Field(
         default=None,
         description="A network, or the name of a preset: compact or paper; null: that of `init`, "
         "else compact.",
@@ -78,6 +95,8 @@ class TrainConfig(_Options):
         default=None, description="What the model card says of the data; null: their kind."
     )
     licence: str = Field(default="unstated", description="Terms of the weights.")
+
+    _suits = model_validator(mode="after")(_fits_noisy_targets)
 
 
 def load_training(path: str | Path) -> TrainConfig:
@@ -107,7 +126,10 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
     stages = [_resolved(stage, base) for stage in config.stages]
     if not fresh:
         _refuse_another(folder, config)
-    net, spec = first_network(config, base)
+    init = config.init
+    if init is not None and is_file_name(init):
+        init = str(base / init)
+    net, spec = first_network(config.network, init, seed=config.seed)
     source = open_source(config.data, Patches(config.batch, config.patch_px, config.seed), base)
     if _is_first():
         _claim(folder, config, fresh=fresh)
@@ -131,31 +153,6 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
     if _is_first():
         shutil.copyfile(result.last, folder / MODEL)
     return folder / MODEL
-
-
-def first_network(config: TrainConfig, base: Path) -> tuple[torch.nn.Module, AnySpec]:
-    """(the network as training starts, its spec); random from the seed, or from `init`."""
-    if config.init is None:
-        spec = config.network or PRESETS["compact"]
-        return build_network(spec, seed=config.seed), spec
-    is_file = Path(config.init).suffix.lower() in SUFFIXES
-    loaded = load_model(base / config.init if is_file else config.init)
-    if loaded.card is not None:
-        spec = loaded.card.spec
-    elif loaded.architecture == "ESRGAN":
-        sizes: Any = loaded.net.hyperparameters
-        spec = RRDBSpec(features=sizes["num_filters"], blocks=sizes["num_blocks"])
-    else:
-        raise ConfigError(
-            f"init: {config.init} holds a {loaded.architecture} network, which cannot be trained "
-            "here. Give weights of `cemi train`, or of the ESRGAN family."
-        )
-    if config.network not in (None, spec):
-        raise ConfigError(
-            f"init: {config.init} holds the network {spec!r}, and `network` asks for "
-            f"{config.network!r}. Leave `network` away."
-        )
-    return loaded.net, spec
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
 
 from cemi_dask.denoise.alignment import align_pair
-from cemi_dask.denoise.inference import GreyScale, grey_scale
+from cemi_dask.denoise.inference import grey_scale
 from cemi_dask.denoise.method import Frame
-from cemi_dask.denoise.training.batches import Batch, Batches, Float32
+from cemi_dask.denoise.training.batches import Batch, Batches
 from cemi_dask.denoise.training.degradation import Degradation, MicroscopeNoise, PaperDegradation
 from cemi_dask.denoise.training.sources import (
+    HELD_OUT_BATCHES,
     AlignedPair,
     AlignedPairs,
     Augmentation,
@@ -28,9 +29,9 @@ from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frames.databar import detect_bar
 from cemi_dask.frames.images import read_image
 from cemi_dask.pipeline.single import PICTURES
+from cemi_dask.pipeline.video_data import SolvedRun, open_video
 from cemi_dask.simulate.pictures import SHARES, clean_pictures
 
-HELD_OUT_BATCHES = 4
 BAR_SAMPLES = 8  # pictures in which the data bar is sought
 
 
@@ -90,7 +91,19 @@ class PairsData(_Options):
     augmentation: Augmentation = Augmentation()
 
 
-TrainingData = Annotated[SimulatedData | SyntheticData | PairsData, Field(discriminator="kind")]
+class VideoData(_Options):
+    """Noisy frames alone: those of a run overlap, and are independent looks at one place."""
+
+    kind: Literal["video"] = "video"
+    run: str = Field(
+        description="Folder of a run that is solved, relative to this file: "
+        "`cemi run CONFIG --until solve`."
+    )
+    turns: bool = Field(default=True, description="Rotations by 90 degrees and mirror images.")
+
+
+AnyData = SimulatedData | SyntheticData | PairsData | VideoData
+TrainingData = Annotated[AnyData, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -110,9 +123,7 @@ class Source:
     validate: Sequence[Batch]
 
 
-def open_source(
-    data: SimulatedData | SyntheticData | PairsData, patches: Patches, base: Path
-) -> Source:
+def open_source(data: AnyData, patches: Patches, base: Path) -> Source:
     """The data, read or rendered, a tenth of the pictures held out; paths start at `base`.
 
     Raises ConfigError where a path leads to no pictures, InputError for pictures that cannot
@@ -120,9 +131,11 @@ def open_source(
     """
     if isinstance(data, PairsData):
         return _aligned(data, patches, base)
+    if isinstance(data, VideoData):
+        return _overlapping(data, patches, base)
     if isinstance(data, SyntheticData):
         sharp = _read(data.target, "data.target", base)
-        train, held = split([_unit(p, grey_scale(p)) for p in sharp], seed=patches.seed)
+        train, held = split([grey_scale(p).to_unit(p) for p in sharp], seed=patches.seed)
         return _degraded(data, patches, train, held)
     print(f"Rendering {data.pictures + data.held_out} clean pictures", flush=True)
     pictures = clean_pictures(
@@ -167,6 +180,19 @@ def _aligned(data: PairsData, patches: Patches, base: Path) -> Source:
     return _source(batches(train, patches.seed), batches(held, patches.seed + 1))
 
 
+def _overlapping(data: VideoData, patches: Patches, base: Path) -> Source:
+    video = open_video(
+        SolvedRun.of(base / data.run),
+        batch=patches.batch,
+        patch_px=patches.size_px,
+        seed=patches.seed,
+        turns=data.turns,
+    )
+    for text in video.noise.warnings():
+        print(f"Warning: {text}", flush=True)
+    return _source(video.train, video.held)
+
+
 def _source(train: Batches, held: Batches) -> Source:
     return Source(train, [held(step) for step in range(HELD_OUT_BATCHES)])
 
@@ -197,7 +223,7 @@ def _pair(noisy: Frame, target: Frame) -> AlignedPair:
             "Convert one: their grey levels must mean the same."
         )
     scale = grey_scale(noisy)
-    return AlignedPair(_unit(noisy, scale), _unit(target, scale))
+    return AlignedPair(scale.to_unit(noisy), scale.to_unit(target))
 
 
 def _without_bar(pictures: Sequence[Frame]) -> list[Frame]:
@@ -219,9 +245,4 @@ def _brought_together(noisy: Sequence[Frame], target: Sequence[Frame]) -> Iterat
         scale = grey_scale(ours)
         sharp = found.gain * found.hd + np.float32(found.offset)
         sharp = np.where(found.valid, sharp, np.float32(scale.offset))
-        yield AlignedPair(_unit(ours, scale), _unit(sharp, scale), found.valid)
-
-
-def _unit(picture: Frame, scale: GreyScale) -> Float32:
-    """Grey levels of about 0..1."""
-    return (picture.astype(np.float32) - np.float32(scale.offset)) / np.float32(scale.span)
+        yield AlignedPair(scale.to_unit(ours), scale.to_unit(sharp), found.valid)

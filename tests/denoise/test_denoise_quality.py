@@ -11,7 +11,7 @@ from cemi_dask.simulate import Specimen
 
 SHAPE = (400, 512)
 SIGMA = 25.0
-CLASSICAL = [name for name in DENOISERS.classes() if name != "network"]
+CLASSICAL = [name for name in DENOISERS.classes() if name not in ("network", "video")]
 
 
 @pytest.fixture(scope="module")

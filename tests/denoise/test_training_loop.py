@@ -17,7 +17,7 @@ import torch
 from cemi_dask.denoise.checkpoints import load_model
 from cemi_dask.denoise.networks import build_network
 from cemi_dask.denoise.training.batches import Batch, ahead
-from cemi_dask.denoise.training.loop import CHECKPOINT, measure_psnr
+from cemi_dask.denoise.training.loop import CHECKPOINT, measure
 from cemi_dask.denoise.training.options import RateOptions
 from cemi_dask.errors import RunError, UnreadableError
 from tests.denoise.training import SPEC, stripes, train
@@ -77,7 +77,7 @@ def test_training_denoises_and_leaves_weights_logs_and_samples(tmp_path: Path) -
     held = [stripes(10_000)]
     rate = {"start": 3e-3, "schedule": "cosine"}
     options: dict[str, Any] = {"iterations": 120, "validate_every": 40, "learning_rate": rate}
-    before = measure_psnr(torch.nn.Identity(), held, "cpu")
+    before = measure(torch.nn.Identity(), held, "cpu")["psnr_db"]
     net, result = train(tmp_path, validate=held, **options)
     assert result.metrics["psnr_db"] > before + 1  # from 20.1 to 21.6 dB when written
     assert result.best is not None
@@ -188,7 +188,8 @@ def half(number):  # process 0 of step k asks for 2k, process 1 for 2k + 1
     part = slice(2 * (number % 2), 2 * (number % 2) + 2)
     return Batch(batch.noisy[part], batch.target[part])
 
-train(Path(sys.argv[1]), half, iterations=4, loss={"adversarial_weight": 0.1}, device="cpu")
+train(Path(sys.argv[1]), half, iterations=4, loss={"adversarial_weight": 0.1}, device="cpu",
+      precision="float32")
 """
 
 
@@ -203,7 +204,8 @@ def test_two_processes_with_half_a_batch_each_equal_one_with_the_whole(tmp_path:
         check=True,
         capture_output=True,
     )
-    one, _ = train(tmp_path / "one", iterations=4, loss={"adversarial_weight": 0.1})
+    options: dict[str, Any] = {"loss": {"adversarial_weight": 0.1}, "precision": "float32"}
+    one, _ = train(tmp_path / "one", iterations=4, **options)
     two = load_model(tmp_path / "two" / "last.safetensors").net
     # Adam divides by the root of tiny squares, which enlarges rounding.
     torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=2e-5)

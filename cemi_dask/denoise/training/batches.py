@@ -26,17 +26,23 @@ class Batch:
     `mask` (same shape as `target`, 0 or 1): where the target counts; None is everywhere.
     `place` maps the network's output onto the target's grid before any loss, for targets that
     must not be interpolated themselves; None is the identity, and then shapes are equal.
+    `noise_variance` (n, 1, 1, 1): of targets that are noisy themselves, where it is known;
+    validation takes it off the squared error.
     """
 
     noisy: torch.Tensor
     target: torch.Tensor
     mask: torch.Tensor | None = None
     place: Callable[[torch.Tensor], torch.Tensor] | None = None
+    noise_variance: torch.Tensor | None = None
 
     def to(self, device: str) -> Batch:
         """The same batch on another device; `place` must cope with tensors there."""
-        mask = None if self.mask is None else self.mask.to(device)
-        return Batch(self.noisy.to(device), self.target.to(device), mask, self.place)
+        mask, variance = (
+            None if tensor is None else tensor.to(device)
+            for tensor in (self.mask, self.noise_variance)
+        )
+        return Batch(self.noisy.to(device), self.target.to(device), mask, self.place, variance)
 
 
 class Batches(Protocol):

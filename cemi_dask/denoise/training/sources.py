@@ -24,7 +24,7 @@ from cemi_dask.errors import InputError
 
 T = TypeVar("T")
 Picture = npt.NDArray[np.float16] | Float32
-HELD_OUT_SHARE = 0.1
+HELD_OUT_SHARE, HELD_OUT_BATCHES = 0.1, 4  # of the pictures; what validation looks at
 MIN_KNOWN, MAX_DRAWS = 0.6, 8  # share of a patch that is to be known, and tries to find such
 
 

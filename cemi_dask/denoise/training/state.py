@@ -21,7 +21,8 @@ class TrainState:
     """The network, its running average, the discriminator, their optimisers, and the step.
 
     `net` is trained in place, in channels-last memory. `step` counts finished iterations,
-    `seconds` the time they took, `best` is the highest validation PSNR so far.
+    `seconds` the time they took, `best` is the highest validation PSNR so far, `timed` says
+    whether the time limit has shortened the training.
     """
 
     def __init__(self, net: nn.Module, discriminator: nn.Module | None, device: str) -> None:
@@ -38,6 +39,7 @@ class TrainState:
         self.step = 0
         self.seconds = 0.0
         self.best = float("-inf")
+        self.timed = False
 
     def average(self, decay: float) -> None:
         """Take the present weights into the running average.
@@ -57,7 +59,8 @@ class TrainState:
         temporary = path.with_name(f".{path.name}.part")
         torch.save(
             {name: part.state_dict() for name, part in self._parts().items()}
-            | {"step": self.step, "seconds": self.seconds, "best": self.best},
+            | {"step": self.step, "seconds": self.seconds, "best": self.best}
+            | {"timed": self.timed},
             temporary,
         )
         temporary.replace(path)
@@ -72,7 +75,7 @@ class TrainState:
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
             self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
-            self.best = float(saved["best"])
+            self.best, self.timed = float(saved["best"]), bool(saved.get("timed"))
         except Exception as error:  # pickle, zip and torch each have their own errors
             told = " ".join(str(error).split())[:200]
             raise UnreadableError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from cemi_dask.errors import ConfigError
 
@@ -36,7 +36,7 @@ COLUMNS = {
     "bcc_error_points": ("BCC points", 2),
     "cpu_s": ("CPU s", 2),
 }
-MIN_WIDTH = 120  # characters: narrower, digits would be cut off
+MIN_WIDTH = 140  # characters: narrower, digits would be cut off
 
 
 @evaluate.callback()
@@ -93,7 +93,7 @@ def _show(found: Evaluation, left_out: list[str]) -> None:
     console = Console(width=max(Console().width, MIN_WIDTH))
     pictures = found.rows["picture"].nunique()
     table = Table(
-        "method",
+        Column("method", overflow="fold", min_width=10),
         title=f"Mean of {pictures} picture(s)",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),

@@ -37,7 +37,7 @@ from cemi_dask.torchlib import import_torch
 
 Frame = npt.NDArray[Any]
 TRAINING_SEED, HELD_OUT_SEED = 900, 0
-FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
+FACTORS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 # Runs in an environment of its own: the package is for non-commercial use only.
 BM3D = """
 import sys, time, numpy as np

@@ -78,12 +78,12 @@ def main() -> None:
     )
     rows: list[list[Any]] = [["(noisy)", *quality([f.noisy for f in fields], fields), 0.0]]
     with tempfile.TemporaryDirectory() as folder:
-        for label, method in methods(Path(folder), training).items():
+        for label, method in methods(Path(folder), training, given.noise).items():
             if given.only and not label.startswith(tuple(given.only)):
                 continue
             seconds = cpu_seconds(lambda m=method: m(fields[0].noisy), repeat=given.repeat)
-            known = label.startswith("paper")
-            found = ["-"] * 5 if known else quality([method(f.noisy) for f in fields], fields)
+            untrained = label.startswith("paper")
+            found = ["-"] * 5 if untrained else quality([method(f.noisy) for f in fields], fields)
             rows.append([label, *found, seconds])
         if given.bm3d_python:
             rows.append(bm3d_row(given.bm3d_python, training, fields, Path(folder)))
@@ -92,17 +92,15 @@ def main() -> None:
     print(f"{given.size} px, sigma {given.noise:g}, peak memory {peak_mib():.0f} MiB")
 
 
-def methods(folder: Path, training: Sequence[Field]) -> dict[str, Denoiser]:
+def methods(folder: Path, training: Sequence[Field], sigma: float) -> dict[str, Denoiser]:
     """Label -> denoiser: the classical ones, the shipped networks, the paper's."""
     names = [name for name in DENOISERS.classes() if name not in ("network", "video")]
     found = {name: DENOISERS.parse(name) for name in names}
     strength = tuned(
-        training, lambda noisy, factor: [NonLocalMeans(strength=factor * 25)(f) for f in noisy]
+        training, lambda noisy, factor: [NonLocalMeans(strength=factor * sigma)(f) for f in noisy]
     )
-    found[f"nlm, {strength:g} of sigma"] = NonLocalMeans(strength=25 * strength)
-    paper = folder / "paper.safetensors"
-    card = ModelCard(name="paper", spec=PRESETS["paper"], data="none", licence="none")
-    save_model(paper, build_network(PRESETS["paper"], seed=0), card)
+    found[f"nlm, {strength:g} of sigma"] = NonLocalMeans(strength=strength * sigma)
+    paper = paper_model(folder)
     backends = ("torch", "openvino") if find_spec("openvino") else ("torch",)
     for backend in backends:
         for precision in ("float32", "bfloat16"):
@@ -112,6 +110,14 @@ def methods(folder: Path, training: Sequence[Field]) -> dict[str, Denoiser]:
         options = {"backend": backend, "model": str(paper), "device": "cpu"}
         found[f"paper, {backend} float32"] = Network(precision="float32", **options)
     return found
+
+
+def paper_model(folder: Path) -> Path:
+    """A file of the paper's generator with random weights."""
+    path = folder / "paper.safetensors"
+    card = ModelCard(name="paper", spec=PRESETS["paper"], data="none", licence="none")
+    save_model(path, build_network(PRESETS["paper"], seed=0), card)
+    return path
 
 
 def tuned(
@@ -186,9 +192,7 @@ def gpu_rows(fields: Sequence[Field], batch: int) -> list[list[Any]]:
     peak = 989e12
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        paper = Path(folder) / "paper.safetensors"
-        card = ModelCard(name="paper", spec=PRESETS["paper"], data="none", licence="none")
-        save_model(paper, build_network(PRESETS["paper"], seed=0), card)
+        paper = paper_model(Path(folder))
         for label, model in (("compact", "compact"), ("paper", str(paper))):
             method = Network(model=model, device="cuda", batch=batch)
             method.clean_block(stack[:batch])  # loads, and finds its algorithms

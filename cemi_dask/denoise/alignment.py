@@ -46,6 +46,12 @@ class Alignment:
     accepted: bool
     reason: str
 
+    @property
+    def matched(self) -> Float32:
+        """The HD picture in grey levels of the LD one, float32 (h, w); NaN where not `valid`."""
+        grey = self.gain * self.hd + np.float32(self.offset)
+        return np.where(self.valid, grey, np.nan).astype(np.float32)
+
 
 def align_pair(ld: npt.NDArray[Any], hd: npt.NDArray[Any], *, max_shift_px: int = 96) -> Alignment:
     """The HD picture of a field resampled onto the grid of the LD picture of it.

@@ -54,6 +54,10 @@ class GreyScale:
         """The frame as float32 of about 0..1."""
         return (frame.astype(np.float32) - np.float32(self.offset)) / np.float32(self.span)
 
+    def to_grey(self, unit: FloatFrame) -> FloatFrame:
+        """The picture in grey levels, float32."""
+        return unit * np.float32(self.span) + np.float32(self.offset)
+
 
 def grey_scale(frame: Frame) -> GreyScale:
     """8-bit frames by their type; others so that all but 1 % of their pixels lie in 0.1..0.9.
@@ -113,7 +117,9 @@ class TorchRunner:
         torch = import_torch()
         narrow = stack.dtype == np.uint8
         with torch.inference_mode():
-            given = torch.from_numpy(np.ascontiguousarray(stack if narrow else as_float(stack)))
+            given = torch.from_numpy(
+                np.ascontiguousarray(stack if narrow else stack.astype(np.float32, copy=False))
+            )
             if self.device.type == "cuda":
                 given = given.pin_memory()
             given = given.to(self.device, non_blocking=True)[:, None].float()
@@ -143,12 +149,9 @@ class OpenVinoRunner:
         """The network's pictures, as of every runner."""
         if stack.shape not in self.compiled:
             self.compiled[stack.shape] = self._compile(stack.shape)
-        offset, span = (
-            np.asarray(values, np.float32).reshape(-1, 1, 1)
-            for values in zip(*((scale.offset, scale.span) for scale in scales), strict=True)
-        )
-        unit = (as_float(stack) - offset) / span
-        out: Frame = self.compiled[stack.shape]([unit[:, None]])[0][:, 0] * span + offset
+        unit = np.stack([s.to_unit(frame) for s, frame in zip(scales, stack, strict=True)])
+        found = self.compiled[stack.shape]([unit[:, None]])[0][:, 0]
+        out = np.stack([s.to_grey(picture) for s, picture in zip(scales, found, strict=True)])
         return as_dtype(out, stack.dtype) if stack.dtype == np.uint8 else out
 
     def _compile(self, shape: tuple[int, ...]) -> Any:
@@ -270,8 +273,3 @@ def unet_reach_px(spec: UNetSpec) -> int:
     down_and_up = 2 * convolutions * sum(sides[:3]) + convolutions * sides[3]
     # Head and tail are one convolution each; each 2 x 2 step down looks one cell further.
     return down_and_up + 2 * sides[0] + sum(sides[1:])
-
-
-def as_float(stack: Frame) -> FloatFrame:
-    """Grey levels as float32."""
-    return stack.astype(np.float32, copy=False)

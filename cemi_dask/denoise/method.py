@@ -69,7 +69,7 @@ class Denoiser(Method):
         """
         self.refuse_untrained()
         check_frame(frame)
-        return self.clean_block(frame[None])[0]
+        return self._clean_checked(frame[None])[0]
 
     def clean_block(self, frames: Frame, first: int = 0) -> Frame:
         """The denoised frames (n, y, x), same shape and dtype; constant ones unchanged.
@@ -81,6 +81,9 @@ class Denoiser(Method):
                 check_frame(frame)
             except InputError as error:
                 raise InputError(f"Frame {place}: {error}") from error
+        return self._clean_checked(frames)
+
+    def _clean_checked(self, frames: Frame) -> Frame:
         out = frames.copy()
         alive = [place for place, frame in enumerate(frames) if frame.min() != frame.max()]
         if alive:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cemi_dask.torchlib import import_torch, import_vision
 
@@ -61,6 +61,15 @@ def preset(value: Any) -> Any:
     if value not in PRESETS:
         raise ValueError(f"should be {' or '.join(sorted(PRESETS))}, or keys of a network")
     return PRESETS[value]
+
+
+NetworkChoice = Annotated[
+    Annotated[NetworkSpec, BeforeValidator(preset)] | None,
+    Field(
+        description="A network, or the name of a preset: compact or paper; null: that of `init`, "
+        "else compact."
+    ),
+]
 
 
 def build_network(spec: RRDBSpec | UNetSpec, *, seed: int | None = None) -> torch.nn.Module:

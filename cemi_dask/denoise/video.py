@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from cemi_dask.denoise.checkpoints import file_sha256, is_file_name, model_path
 from cemi_dask.denoise.inference import Device, Precision
 from cemi_dask.denoise.method import Denoiser
 from cemi_dask.denoise.network import Network
-from cemi_dask.denoise.networks import PRESETS, NetworkSpec, RRDBSpec, UNetSpec, preset
+from cemi_dask.denoise.networks import PRESETS, NetworkChoice, RRDBSpec, UNetSpec
 
 if TYPE_CHECKING:
     from cemi_dask.denoise.training.options import FitOptions
@@ -27,11 +27,7 @@ class Video(Denoiser):
     trains: ClassVar[bool] = True
 
     method: Literal["video"] = "video"
-    network: Annotated[NetworkSpec, BeforeValidator(preset)] | None = Field(
-        default=None,
-        description="A network, or the name of a preset: compact or paper; null: that of `init`, "
-        "else compact.",
-    )
+    network: NetworkChoice = None
     init: str | None = Field(
         default=None,
         description="Weights to start from: a shipped model, or a file of `cemi train denoise` or "

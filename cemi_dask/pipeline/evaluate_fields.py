@@ -76,8 +76,7 @@ def paired_fields(noisy: Path, sharp: Path, *, aligned: bool) -> Iterator[Field]
             yield Field(name, ld, gain * reference + np.float32(offset))
             continue
         found = denoise.align_pair(ld, hd)
-        reference = np.where(found.valid, found.hd, np.nan).astype(np.float32)
-        yield Field(name, ld, found.gain * reference + np.float32(found.offset), alignment=found)
+        yield Field(name, ld, found.matched, alignment=found)
 
 
 def _pictures(path: Path) -> dict[str, Picture]:

@@ -7,12 +7,11 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -20,12 +19,7 @@ from pydantic import (
 )
 
 from cemi_dask.denoise.checkpoints import ModelCard, first_network, is_file_name
-from cemi_dask.denoise.networks import (
-    NetworkSpec,
-    RRDBSpec,
-    UNetSpec,
-    preset,
-)
+from cemi_dask.denoise.networks import NetworkChoice
 from cemi_dask.denoise.training.batches import Batch, Batches
 from cemi_dask.denoise.training.options import FitOptions, LossOptions
 from cemi_dask.errors import ConfigError
@@ -35,13 +29,9 @@ from cemi_dask.pipeline.train_data import Patches, TrainingData, VideoData, open
 from cemi_dask.store import write_text_atomic
 from cemi_dask.torchlib import import_torch
 
-if TYPE_CHECKING:
-    pass
-
 CONFIG = "train.json"
 MODEL = "model.safetensors"
 STEPS_BETWEEN_STAGES = 10**9
-AnySpec = RRDBSpec | UNetSpec
 
 
 class _Options(BaseModel):
@@ -76,11 +66,7 @@ class TrainConfig(_Options):
         default=None, description="Folder, relative to this file; default NAME-training."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the weights and of all data.")
-    network: Annotated[NetworkSpec, BeforeValidator(preset)] | None = Field(
-        default=None,
-        description="A network, or the name of a preset: compact or paper; null: that of `init`, "
-        "else compact.",
-    )
+    network: NetworkChoice = None
     init: str | None = Field(
         default=None,
         description="Weights to start from: a shipped model, or a file, ours or ESRGAN's.",

@@ -230,7 +230,7 @@ def _without_bar(pictures: Sequence[Frame]) -> list[Frame]:
     """The pictures without the data bar that those of the first one's size share."""
     alike = [picture for picture in pictures if picture.shape == pictures[0].shape]
     bar = detect_bar(alike[:BAR_SAMPLES])
-    return [picture[bar.top : len(picture) - bar.bottom] for picture in pictures]
+    return [picture[bar.kept((picture.shape[0], picture.shape[1]))] for picture in pictures]
 
 
 def _brought_together(noisy: Sequence[Frame], target: Sequence[Frame]) -> Iterator[AlignedPair]:
@@ -243,6 +243,5 @@ def _brought_together(noisy: Sequence[Frame], target: Sequence[Frame]) -> Iterat
         told = f"correlation {found.score:.2f}, {found.valid.mean():.0%} in common"
         print(f"Pair {number} is aligned: {told}", flush=True)
         scale = grey_scale(ours)
-        sharp = found.gain * found.hd + np.float32(found.offset)
-        sharp = np.where(found.valid, sharp, np.float32(scale.offset))
+        sharp = np.where(found.valid, found.matched, np.float32(scale.offset))
         yield AlignedPair(scale.to_unit(ours), scale.to_unit(sharp), found.valid)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Tests run side by side, one per core: more threads only wait for each other. And the last bits
+# of a training depend on the number of threads. Before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 

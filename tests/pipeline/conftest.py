@@ -43,23 +43,28 @@ def write_config(path: Path, **changes: Any) -> Path:
     return variant
 
 
+# An embedded cluster takes some seconds to start: runs share one scheduler but where a test is
+# about the embedded one.
+LOCAL: dict[str, Any] = {"kind": "local", "workers": 2, "dashboard": None}
+
+
 @pytest.fixture(scope="session")
-def ingot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ingot(tmp_path_factory: pytest.TempPathFactory, scheduler: str) -> Path:
     """The config of a simulated ingot: two row videos and their truth beside it."""
     folder = tmp_path_factory.mktemp("ingot") / "videos"
-    config = simulate_ingot(folder, SMALL)
+    config = simulate_ingot(folder, SMALL, cluster=scheduler)
     return write_config(
         config,
         mosaic={"shard_px": 256, "chunk_px": 64},
         analyse={"grid": {"cell_px": [104, 128]}, "hardness": {"file": "hardness.csv"}},
-        cluster={"kind": "local", "workers": 2, "dashboard": None},
+        cluster={"kind": "address", "address": scheduler},
     )
 
 
 @pytest.fixture(scope="session")
 def finished(ingot: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """The undisturbed run of that ingot."""
-    return run(ingot, out=tmp_path_factory.mktemp("finished") / "run")
+    """The undisturbed run of that ingot on an embedded cluster."""
+    return run(write_config(ingot, cluster=LOCAL), out=tmp_path_factory.mktemp("finished") / "run")
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,12 @@ MOTION = {"average": "motion", "flat_field": "none"}
 
 
 @pytest.fixture(scope="module")
-def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def moving(tmp_path_factory: pytest.TempPathFactory, scheduler: str) -> Path:
     """The config of two rows of low-definition video, five pictures per pitch."""
     folder = tmp_path_factory.mktemp("moving") / "videos"
-    config = simulate_ingot(folder, {**SMALL, "looks": 5, "noise_sigma": 25.0})
-    cluster = {"kind": "local", "workers": 1, "dashboard": None}
+    options = {**SMALL, "looks": 5, "noise_sigma": 25.0}
+    config = simulate_ingot(folder, options, cluster=scheduler)
+    cluster = {"kind": "address", "address": scheduler}
     return write_config(config, cluster=cluster, frames=MOTION)
 
 

@@ -54,17 +54,16 @@ def write(folder: Path, source: dict[str, Any]) -> Path:
         "segment": None,
         "analyse": None,
         "mosaic": {"shard_px": 256, "chunk_px": 64},
-        "cluster": {"kind": "local", "workers": 1, "dashboard": None},
     }
     config.write_text(yaml.safe_dump(values))
     return config
 
 
-def test_a_run_takes_everything_from_the_tags(tagged: Path, tmp_path: Path) -> None:
+def test_a_run_takes_everything_from_the_tags(tagged: Path, scheduler: str, tmp_path: Path) -> None:
     notes = " ".join(make_plan(tagged, out=tmp_path / "run").notes)
     for part in ("pixel size 0.5 um", "20 px at the bottom", "stage positions", "y grows up"):
         assert part in notes
-    result = run(tagged, out=tmp_path / "run")
+    result = run(tagged, out=tmp_path / "run", cluster=scheduler)
     assert store.open_mosaic(result.mosaic).pixel_um == PIXEL_UM
     told = json.loads((result.out / "run.json").read_text())
     assert told["pixel_um"] == PIXEL_UM
@@ -88,36 +87,38 @@ def sidecars(folder: Path, pixel_nm: float) -> None:
         (folder / f"t_{number}.txt").write_text(text)
 
 
-def test_a_changed_sidecar_is_not_overlooked(tmp_path: Path) -> None:
+def test_a_changed_sidecar_is_not_overlooked(scheduler: str, tmp_path: Path) -> None:
     folder = tmp_path / "tiles"
     folder.mkdir()
     for number in range(2):
         imwrite(folder / f"t_{number}.tif", tile_of(number))
     sidecars(folder, 500.0)
     config = write(tmp_path, {"paths": ["tiles"], "crop": "none"})
-    first = run(config, out=tmp_path / "run")
+    first = run(config, out=tmp_path / "run", cluster=scheduler)
     assert store.open_mosaic(first.mosaic).pixel_um == 0.5
-    again = run(config, out=tmp_path / "run")
+    again = run(config, out=tmp_path / "run", cluster=scheduler)
     assert again.summary["stages"]["blend"]["skipped"] > 0
     sidecars(folder, 250.0)
-    anew = run(config, out=tmp_path / "run")
+    anew = run(config, out=tmp_path / "run", cluster=scheduler)
     assert store.open_mosaic(anew.mosaic).pixel_um == 0.25
     assert anew.summary["stages"]["blend"]["skipped"] == 0
 
 
-def test_without_a_pixel_size_the_run_says_that_lengths_are_in_px(tmp_path: Path) -> None:
+def test_without_a_pixel_size_the_run_says_that_lengths_are_in_px(
+    scheduler: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "tiles"
     folder.mkdir()
     for number in range(2):
         imwrite(folder / f"t_{number}.tif", tile_of(number), resolution=(72, 72))
-    result = run(write(tmp_path, {"paths": ["tiles"]}), out=tmp_path / "run")
+    result = run(write(tmp_path, {"paths": ["tiles"]}), out=tmp_path / "run", cluster=scheduler)
     assert result.summary["pixel_um"] is None
     assert any("lengths are in px" in text for text in result.summary["warnings"])
     assert store.open_mosaic(result.mosaic).pixel_um is None
 
 
 def test_files_that_disagree_end_a_command_with_both_values(
-    tagged: Path, tmp_path: Path, refused: Words
+    tagged: Path, scheduler: str, tmp_path: Path, refused: Words
 ) -> None:
     tile = tmp_path / "tiles" / "x.tif"
     tile.write_bytes(tile.read_bytes().replace(b"PixelWidth=5e-7", b"PixelWidth=6e-7"))
@@ -125,7 +126,7 @@ def test_files_that_disagree_end_a_command_with_both_values(
     for part in ("a.tif", "0.5 um", "x.tif", "0.6 um", "input.pixel_um"):
         assert part in error
     with pytest.raises(InputError):
-        run(tagged, out=tmp_path / "run")
+        run(tagged, out=tmp_path / "run", cluster=scheduler)
     # Denoising needs no pixel size: pictures of all magnifications go together.
     assert denoise_files(str(tmp_path / "tiles"), tmp_path / "clean", method="fourier") == 4
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cemi_dask.pipeline import RunResult, run
-from tests.pipeline.conftest import contents
+from tests.pipeline.conftest import LOCAL, contents, write_config
 
 # Runs the job in a process of its own and kills that process as soon as `count` items of
 # `stage` are finished (count 0: as the stage begins).
@@ -20,7 +20,7 @@ import os, signal, sys
 from cemi_dask.pipeline import run
 from cemi_dask.pipeline.progress import Lines
 
-config, out, stage, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+config, out, stage, count, until = *sys.argv[1:4], int(sys.argv[4]), sys.argv[5]
 
 class Killer(Lines):
     def check(self):
@@ -36,32 +36,34 @@ class Killer(Lines):
         self.check()
 
 if __name__ == "__main__":
-    run(config, out=out, progress=Killer())
+    run(config, out=out, until=until, progress=Killer())
 """
 
 
 @pytest.mark.parametrize(
-    ("stage", "count"),
+    ("stage", "count", "cluster"),
     [
-        ("frames", 1),
-        ("register", 1),
-        ("solve", 0),
-        ("denoise", 2),
-        ("blend", 2),
-        ("pyramid", 1),
-        ("segment", 3),
-        ("analyse", 1),
-        ("report", 0),
+        ("frames", 1, "running"),
+        ("register", 1, "embedded"),
+        ("solve", 0, "running"),
+        ("denoise", 2, "running"),
+        ("blend", 2, "embedded"),
+        ("pyramid", 1, "running"),
+        ("segment", 3, "running"),
+        ("analyse", 1, "running"),
+        ("report", 0, "running"),
     ],
 )
 def test_a_killed_run_resumes_to_the_same_bytes(
-    stage: str, count: int, ingot: Path, finished: RunResult, tmp_path: Path
+    stage: str, count: int, cluster: str, ingot: Path, finished: RunResult, tmp_path: Path
 ) -> None:
+    config = write_config(ingot, cluster=LOCAL) if cluster == "embedded" else ingot
+    until = "report" if stage == "report" else "analyse"
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     out = tmp_path / "run"
     killed = subprocess.run(
-        [sys.executable, str(script), str(ingot), str(out), stage, str(count)],
+        [sys.executable, str(script), str(config), str(out), stage, str(count), until],
         capture_output=True,
         text=True,
         check=False,
@@ -72,11 +74,13 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         path.stem: sum('"item"' in line for line in path.read_text().splitlines())
         for path in (out / "ledger").glob("*.jsonl")
     }
-    result = run(ingot, out=out)
+    result = run(config, out=out, until=until)
     for name, record in result.summary["stages"].items():
         assert record["skipped"] == done.get(name, 0), name
     if count:
         assert result.summary["stages"][stage]["skipped"] >= count
-    for name in ("mosaic.ome.zarr", "tables", "figures"):
+    figures = ["figures"] if until == "report" else []
+    for name in ("mosaic.ome.zarr", "tables", *figures):
         assert contents(out / name) == contents(finished.out / name), name
-    assert json.loads((out / "run.json").read_text())["state"] == "finished"
+    state = json.loads((out / "run.json").read_text())["state"]
+    assert (state == "finished") == (until == "report")

@@ -18,7 +18,7 @@ import yaml
 from cemi_dask.pipeline import RunResult, run
 from cemi_dask.pipeline.ledger import Ledger
 from cemi_dask.pipeline.progress import Lines
-from tests.pipeline.conftest import Words, contents, redone, reused
+from tests.pipeline.conftest import LOCAL, Words, contents, redone, reused, write_config
 from tests.pipeline.pictures import row, texture, write_video
 
 # ---------------------------------------------------------------- the run folder
@@ -167,7 +167,8 @@ def test_a_worker_that_is_killed_changes_nothing(
         ]
         workers[-1].kill()
 
-    result = run(ingot, out=tmp_path, until="blend", progress=Signals("denoise", kill_one))
+    config = write_config(ingot, cluster=LOCAL)
+    result = run(config, out=tmp_path, until="blend", progress=Signals("denoise", kill_one))
     assert contents(result.out / "frames.zarr") == contents(finished.out / "frames.zarr")
     assert contents(result.mosaic / "0") == contents(finished.mosaic / "0")
 

@@ -24,7 +24,7 @@ from cemi_dask.frames.video import Picture, VideoIndex
 Address = tuple[tuple[int, int | None, int | None, int], ...]
 Place = tuple[float, float, float]  # x px, y px, shear
 
-FAR = 0.6  # of a frame: pictures between two sights further apart are not placed
+FAR = 0.7  # of a frame: pictures between two sights further apart are not placed
 DIGITS, SHEAR_DIGITS = 3, 6  # of places: `align` finds the rest
 
 

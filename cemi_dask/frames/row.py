@@ -21,7 +21,8 @@ from cemi_dask.frames.video import Picture
 
 ANCHOR_OVERLAP = 0.7  # the reference is renewed when the newest frame shares less with it
 MAX_SKIP = 12  # pictures that may pass between two that are matched
-GRAIN = 0.31  # of a frame: matched pictures lie no further apart, so that a choice is left
+GRAIN = 0.31  # of a frame: matched pictures lie no further apart, so that a choice is left,
+STEADY = 4  # until so many were at their expected places: then a wanted step apart
 SURPRISE_PX, SURPRISE = 3.0, 0.1  # px, or of the step, by which a place may miss the expected
 CALM = 2  # pictures at their expected places before any is passed by
 DROP, BACK = 0.6, 0.8  # of the usual score: a picture below is suspect if the next is above
@@ -174,12 +175,14 @@ class RowFollower:
         origin, last = self._matcher.origin, self.stretches[-1].last
         x = origin.x_px + found.dx_px - last.x_px
         y = origin.y_px + found.dy_px - last.y_px
-        return bool(overlap_of(x, y, self.shape) < 1 - 1.5 * GRAIN)
+        # A wanted step in even motion misses neither bound of the overlap by much.
+        most = (1.0 - self.options.overlap_min) if self._steady() else 1.5 * GRAIN
+        return bool(overlap_of(x, y, self.shape) < 1 - most)
 
     def _surprising(self, picture: Picture, found: Track) -> bool:
         """True where the motion since the newest picture is not the one expected."""
         last, origin = self.stretches[-1].last, self._matcher.origin
-        step = abs(origin.x_px + found.dx_px - last.x_px)
+        step = min(abs(origin.x_px + found.dx_px - last.x_px), GRAIN * self.shape[1])
         turned = abs(origin.shear + found.shear - last.shear) * self.shape[0]
         slack = max(SURPRISE_PX, SURPRISE * step)
         missed = self._matcher.surprise_px(picture, found)
@@ -200,21 +203,30 @@ class RowFollower:
         if found.score < DROP * usual:
             self._suspect, self._skip = (here, found), 0
             return
-        self._skip = self._pictures_to_pass(speed) if self._calm >= CALM else 0
         for picture in passed if elapsed > 0 else ():
             self._selector.add(_between(before, here.candidate, picture))
         self._keep(here, found)
+        calm = self._calm >= CALM and elapsed > 0
+        self._skip = self._pictures_to_pass(speed, elapsed / (len(passed) + 1)) if calm else 0
 
-    def _pictures_to_pass(self, speed: float) -> int:
-        """How many pictures need no look, at `speed` (frames per picture).
+    def _pictures_to_pass(self, speed: float, every: float) -> int:
+        """How many pictures need no look, at `speed` (frames per picture), one `every` so often.
 
         Two matched pictures per wanted step leave a choice; so do more, nearer together.
+        Where the motion has long been even no choice is needed.
         """
-        wanted = (1.0 - self.options.target) / 2
+        step = 1.0 - self.options.target
+        wanted, most = (step, 1.1 * step) if self._steady() else (step / 2, GRAIN)
         count = round(wanted / max(speed, 1e-9))
-        if count * speed > GRAIN:
-            count = int(GRAIN / speed)
+        if count * speed > most:
+            count = int(most / speed)
+        if self._steady() and count > 1:  # whole steps from the frame taken last
+            count -= round(self._selector.waited() / every) % count
         return int(np.clip(count - 1, 0, MAX_SKIP))
+
+    def _steady(self) -> bool:
+        """Whether so many pictures lay where they were expected that fewer need a look."""
+        return self._calm >= STEADY
 
     def _keep(self, here: Anchor, found: Track) -> None:
         candidate, origin = here.candidate, self._matcher.origin

@@ -97,6 +97,11 @@ class Selector:
         while self._travel(self._window)[-1] > self._horizon:
             self._commit_one()
 
+    def waited(self) -> float:
+        """Time from the frame taken last to the newest candidate, by the pictures' clock."""
+        first, newest = self._window[0], self._window[-1]
+        return newest.picture.clock - first.picture.clock
+
     def finish(self, last: Candidate) -> None:
         """Ends the stretch with `last`, which is taken unless it shows the same place."""
         if not self._window:

@@ -27,7 +27,8 @@ LEAST_SHARE = 0.15  # of a frame's width and height that a pair of frames must s
 LEAST_LIKENESS = 0.3  # correlation of two looks at the same blocks
 MOST_DARK = 0.5  # of a frame's blocks that may be empty
 BISQUARE = 4.685  # Tukey's constant: 95 % efficient on normal residuals
-ROUNDS = 8
+ROUNDS = 8  # of re-weighting at most,
+SETTLED = 1e-3  # or until what is found moves by less than this part of the scatter
 DIGITS = 10
 
 TERMS = tuple((i, j) for i in range(DEGREE + 1) for j in range(DEGREE + 1 - i) if i + j)
@@ -180,7 +181,9 @@ def _mean_of_frames(logs: F64, design: F64) -> tuple[F64, F64, F64]:
     levels = np.nanmedian(logs, axis=1)
     coefficients = np.zeros(design.shape[1])
     weights = known.astype(np.float64)
+    scatter = float((values - levels[:, None])[known].std())
     for _ in range(ROUNDS):
+        before = coefficients
         residuals = values - levels[:, None] - design @ coefficients
         weights = bisquare(residuals, known)
         total = np.maximum(weights.sum(axis=1), 1e-9)
@@ -188,6 +191,8 @@ def _mean_of_frames(logs: F64, design: F64) -> tuple[F64, F64, F64]:
         normal = design.T @ (design * weights.sum(axis=0)[:, None])
         right = design.T @ (weights * (values - levels[:, None])).sum(axis=0)
         coefficients = np.linalg.solve(normal + 1e-9 * np.eye(len(normal)), right)
+        if np.abs(coefficients - before).max() <= SETTLED * scatter:
+            break
     residuals = values - levels[:, None] - design @ coefficients
     each = (weights * residuals) @ design  # (frames, terms)
     n = len(each)
@@ -258,8 +263,12 @@ class _Overlaps:
         weights = np.ones(len(difference))
         known = np.ones(len(difference), bool)
         flat = difference - design @ self._guess
+        level, scatter = float(flat.mean()), float(flat.std())
         for _ in range(ROUNDS):
-            weights = bisquare(flat - np.average(flat, weights=weights), known)
+            weights = bisquare(flat - level, known)
+            before, level = level, float(np.average(flat, weights=weights))
+            if abs(level - before) <= SETTLED * scatter:
+                break
         here = np.average(design, axis=0, weights=weights)
         there = float(np.average(difference, weights=weights))
         self._steps += np.append(here, there)

@@ -30,6 +30,7 @@ WIDTH_PX = 256  # columns compared: enough for hundredths of a pixel
 STEPS = 8
 LAST_STEP_PX = 0.03  # reduced px; the step itself is still taken
 SETTLED_PX = 0.5  # reduced px
+OVERSHOT = 0.25  # of a step, by which the next one leads back: then steps are too long
 LEAN_STEP_PX = 3.0  # by which a step may move the outermost lines
 CAPTURE_PX = 2.5  # a step further from the start has left its peak
 LEAST_LINES, LEAST_COLUMNS = 24, 24
@@ -113,6 +114,7 @@ def track(
         shear = 0.0
     small = leant(new.small, shear) if shear else new.small
     fixed: _Fixed | None = None
+    last, part = np.zeros(2), 1.0
     for _ in range(STEPS):
         if fixed is None or np.abs(place - fixed.whole).max() > HELD_PX:
             fixed = _fixed_part(slopes, place)
@@ -123,6 +125,12 @@ def track(
         if max(abs(dx), abs(dy)) > SETTLED_PX:
             # Far from its place a picture's lines tell nothing of its shear.
             dx, dy, tilt = _step(lines, lean=False)
+        # Noise that is not white (compressed pictures) lets the curvature be taken too low.
+        back = -float(last @ (dx, dy)) / max(float(last @ last), 1e-12)
+        if OVERSHOT < back < 1 / OVERSHOT:
+            part /= 1 + back
+        last = np.array([dx, dy])
+        dx, dy = part * dx, part * dy
         step = np.array([dx, dy])
         if np.abs(place - step - begun).max() > CAPTURE_PX:
             return None

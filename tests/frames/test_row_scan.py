@@ -93,6 +93,7 @@ def test_compressed_videos_are_tracked(tmp_path: Path, kind: str) -> None:
     found = scan(row_frames(x), tmp_path, kind)
     assert np.abs(error_px(found, x)).max() < 1.0
     assert overlaps(found, x).min() >= 0.3
+    assert not [r["reason"] for r in found["records"] if r["reason"]]
 
 
 def test_the_sink_gets_the_pixels_of_the_taken_frames(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -138,15 +140,27 @@ def test_an_interrupt_is_one_line_and_the_run_resumes(
     finished: RunResult,
     scheduler: str,
     tmp_path: Path,
-    refused: Words,
     done: Words,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = ["run", ingot, "--out", tmp_path, "--cluster", scheduler, "--until", "denoise"]
-    shown = Signals("register", lambda: os.kill(os.getpid(), number))
-    with monkeypatch.context() as patch:
-        patch.setattr("cemi_dask.pipeline.job.choose_progress", lambda: shown)
-        assert "Interrupted. Finished items are kept" in refused(1, *command)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cemi_dask.cli", *map(str, command)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Not ignored, as a background command of a shell has it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    ledger = tmp_path / "ledger" / "register.jsonl"
+    while not (ledger.is_file() and '"item"' in ledger.read_text()):
+        assert running.poll() is None, "it was to be interrupted on its way"
+        time.sleep(0.02)
+    running.send_signal(number)
+    _, error = running.communicate(timeout=60)
+    assert running.returncode == 1
+    (told,) = [line for line in error.splitlines() if line.startswith("cemi: ")]
+    assert "Interrupted. Finished items are kept" in told
+    assert "Traceback" not in error
     assert json.loads((tmp_path / "run.json").read_text())["state"] == "interrupted"
     done(*command)
     stages = reused(tmp_path)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from cemi_dask import store
+from cemi_dask.errors import UnreadableError
+from cemi_dask.explain import explain
 from cemi_dask.report import sections
 from cemi_dask.report.acquisition import acquisition_section
 from cemi_dask.report.figure_folder import FigureFolder
@@ -25,12 +29,13 @@ from cemi_dask.report.style import drawing
 def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Path:
     """``report.html`` and ``figures/*.png`` of the run folder `out`; the path of the page.
 
-    Reads the run folder alone. What the run has not made yet is left out with a line that
-    names the stage that makes it. Raises UnreadableError where `out` is no run folder,
-    StoreError where a table or the mosaic is damaged.
+    Reads the run folder alone, and without `options` takes those of the run's own config. What
+    the run has not made yet is left out with a line that names the stage that makes it. Raises
+    UnreadableError where `out` is no run folder or run.json is damaged, StoreError where a
+    table or the mosaic is.
     """
-    options = options or ReportOptions()
     data = read_run_folder(out)
+    options = options or _own_options(data)
     figures = FigureFolder(data.path / "figures", options)
     with drawing():
         parts = [
@@ -56,6 +61,18 @@ def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Pa
     )
     store.write_text_atomic(data.path / "report.html", render(page))
     return data.path / "report.html"
+
+
+def _own_options(data: RunFolderData) -> ReportOptions:
+    """What the run's config asks of its report; the defaults where it says nothing."""
+    given = (data.run.get("config") or {}).get("report") or {}
+    try:
+        return ReportOptions.model_validate(given)
+    except ValidationError as error:
+        raise UnreadableError(
+            f"{data.path / 'run.json'} is damaged: config.report: {explain(error, given=given)}. "
+            "Run the same command again to write it anew."
+        ) from error
 
 
 def _subtitle(data: RunFolderData) -> str:

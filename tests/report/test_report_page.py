@@ -171,6 +171,15 @@ def test_a_damaged_run_json_is_named(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+def test_options_of_the_runs_config_that_cannot_be_are_named(tmp_path: Path) -> None:
+    out = write_fake_run(tmp_path, FakeRun(), until="frames")
+    run = json.loads((out / "run.json").read_text())
+    run["config"] = {"report": {"figure_dpi": 3}}
+    (out / "run.json").write_text(json.dumps(run))
+    with pytest.raises(UnreadableError, match=r"run\.json.*config\.report.*figure_dpi"):
+        write_report(out)
+
+
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     out = write_fake_run(tmp_path, FakeRun(), until="frames")
     (out / "tables" / "frames.parquet").write_bytes(b"PAR1 but torn")

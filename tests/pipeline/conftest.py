@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -94,12 +95,12 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.wait(timeout=30)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder` by relative path: what must be the same byte for byte."""
+def contents(path: Path) -> dict[str, str]:
+    """SHA-256 of the file `path`, or of each one below the folder: what must keep its bytes."""
+    files = [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(files)
     }
 
 

@@ -14,7 +14,7 @@ from cemi_dask import open_mosaic
 from cemi_dask.pipeline import RunResult, run
 from cemi_dask.simulate import compare_positions
 from cemi_dask.store import CONTRACT
-from tests.pipeline.conftest import contents, write_config
+from tests.pipeline.conftest import LOCAL, contents, write_config
 
 
 def test_the_run_folder_keeps_its_contract(finished: RunResult) -> None:
@@ -82,7 +82,7 @@ def test_run_json_tells_what_happened(finished: RunResult) -> None:
 
 def test_two_runs_give_the_same_bytes(finished: RunResult, ingot: Path, tmp_path: Path) -> None:
     # another number of workers and another order of items must not change a byte
-    one = write_config(ingot, cluster={"kind": "local", "workers": 1, "dashboard": None})
+    one = write_config(ingot, cluster=LOCAL | {"workers": 1})
     again = run(one, out=tmp_path / "run")
     for name in ("mosaic.ome.zarr", "tables", "figures"):
         assert contents(again.out / name) == contents(finished.out / name), name

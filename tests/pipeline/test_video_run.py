@@ -28,7 +28,7 @@ from cemi_dask.pipeline.plan import make_plan
 from cemi_dask.pipeline.status import read_status
 from cemi_dask.pipeline.train import load_training, train_denoiser
 from cemi_dask.store import open_frame_store
-from tests.pipeline.conftest import contents, redone, write_config
+from tests.pipeline.conftest import LOCAL, contents, redone, write_config
 
 NETWORK = {"family": "unet", "channels": [8, 8, 8, 8]}
 VIDEO: dict[str, Any] = {
@@ -46,8 +46,7 @@ Words = Callable[..., str]
 @pytest.fixture(scope="module")
 def config(ingot: Path) -> Path:
     # One worker, so one thread: more would wait for each other where cores are shared.
-    cluster = {"kind": "local", "workers": 1, "dashboard": None}
-    return write_config(ingot, denoise=VIDEO, cluster=cluster)
+    return write_config(ingot, denoise=VIDEO, cluster=LOCAL | {"workers": 1})
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +118,7 @@ def test_a_run_killed_in_training_ends_with_the_same_weights(
     assert '"item"' not in (out / "ledger" / "train.jsonl").read_text()
     run(config, out=out, until="denoise")
     for name in ("models/denoiser.safetensors", "frames.zarr/denoised"):
-        first, second = (
-            contents(path) if path.is_dir() else path.read_bytes()
-            for path in (out / name, whole / name)
-        )
-        assert first == second, name
+        assert contents(out / name) == contents(whole / name), name
 
 
 def test_lost_or_foreign_weights_are_noticed(config: Path, whole: Path, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ class RowFollower:
         origin, last = self._matcher.origin, self.stretches[-1].last
         x = origin.x_px + found.dx_px - last.x_px
         y = origin.y_px + found.dy_px - last.y_px
-        # A wanted step in even motion misses neither bound of the overlap by much.
+        # A whole step must only keep the least overlap: no choice is left to lose.
         most = (1.0 - self.options.overlap_min) if self._steady() else 1.5 * GRAIN
         return bool(overlap_of(x, y, self.shape) < 1 - most)
 

@@ -28,8 +28,7 @@ from dask.base import compute
 from measure import peak_mib, show
 
 from cemi_dask.denoise import Denoiser, Fourier, Network, Video
-from cemi_dask.denoise.checkpoints import ModelCard, save_model
-from cemi_dask.denoise.networks import build_network
+from cemi_dask.denoise.checkpoints import ModelCard, first_network, save_model
 from cemi_dask.denoise.training.options import FitOptions, LossOptions
 from cemi_dask.denoise.training.sources import AlignedPair, AlignedPairs, Augmentation
 from cemi_dask.frameset import plane
@@ -58,6 +57,8 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=25.0, help="sigma of 255 grey levels")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=Video().iterations)
+    parser.add_argument("--init", help="weights to start from: a shipped model or a file")
+    parser.add_argument("--learning-rate", type=float, default=Video().learning_rate)
     parser.add_argument("--held-out", type=int, default=3, help="frames to judge by")
     parser.add_argument("--only", nargs="+", default=["video", "pairs"])
     parser.add_argument("--bm3d-python", type=Path, help="a Python that can import bm3d")
@@ -69,7 +70,12 @@ def main() -> None:
         seed=given.seed,
     )
     solved = solve(options, given.out)
-    method = Video(iterations=given.iterations, minutes=None)
+    method = Video(
+        iterations=given.iterations,
+        minutes=None,
+        init=given.init,
+        learning_rate=given.learning_rate,
+    )
     clean, noisy = held_out(options, given.held_out)
     rows: list[list[Any]] = [["(noisy)", *quality(noisy, clean), 0.0]]
     rows.append(["fourier", *applied(Fourier(), noisy, clean)])
@@ -115,7 +121,6 @@ def train(
     """(CPU seconds, weights file) of a training by `video` or `pairs`."""
     from cemi_dask.denoise.training.loop import fit
 
-    spec = method.spec
     source = open_video(solved, batch=method.batch, patch_px=method.patch_px, seed=method.seed)
     batches: Any = source.train
     held = [source.held(step) for step in range(4)]
@@ -124,9 +129,9 @@ def train(
         sharp = sharp_pairs(solved, options, out / "videos")
         batches = AlignedPairs(sharp, method.batch, method.patch_px, method.seed, Augmentation())
         fitting = fitting.model_copy(update={"loss": LossOptions(pixel="l1")})
-    net = build_network(spec, seed=method.seed)
+    net, spec = first_network(method.network, method.init, seed=method.seed)
     card = ModelCard(name=kind, spec=spec, data="simulated", licence="BSD-3-Clause")
-    folder = out / f"{kind}-{method.iterations}"
+    folder = out / f"{kind}-{method.iterations}-{'random' if method.init is None else 'init'}"
     begun = time.process_time()
     fit(net, batches, fitting, folder=folder, card=card, validate=held)
     seconds = time.process_time() - begun

@@ -29,12 +29,28 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class Lattice:
+    """Where the displacement of a pair can lie if the overlap is one wave of parallel lamellae.
+
+    `wave_x`, `wave_y` in cycles per px: the wave vector k. (dx_px, dy_px) + m k / |k|^2, with
+    any whole m, lies across the lamellae, good to `sigma_px`; along them nothing is known.
+    """
+
+    wave_x: float
+    wave_y: float
+    dx_px: float
+    dy_px: float
+    sigma_px: float
+
+
+@dataclass(frozen=True)
 class PairShift:
     """What was measured between frames i < j.
 
     `peaks` holds the candidates, best first (empty for status ``empty``: no texture or no
     overlap). `status`: ok; ambiguous (several peaks that cannot be told apart); rejected
     (no peak passes, or the solver found it to be an outlier); empty.
+    `lattice`: of an ambiguous pair whose overlap is one wave of lamellae.
     `grey` is (mean_i, mean_j, std_i, std_j) of both frames inside the overlap of the best
     peak, in grey levels of the raw frames, for gain solving.
     """
@@ -45,6 +61,7 @@ class PairShift:
     status: Status = "ok"
     grey: tuple[float, float, float, float] | None = None
     overlap_px: int = 0
+    lattice: Lattice | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict that survives JSON exactly (floats as repr)."""
@@ -55,7 +72,10 @@ class PairShift:
         """The inverse of `to_json`."""
         peaks = tuple(Peak(**{**p, "cov_px2": tuple(p["cov_px2"])}) for p in value["peaks"])
         grey = tuple(value["grey"]) if value["grey"] is not None else None
-        return cls(value["i"], value["j"], peaks, value["status"], grey, value["overlap_px"])
+        lattice = None if value["lattice"] is None else Lattice(**value["lattice"])
+        return cls(
+            value["i"], value["j"], peaks, value["status"], grey, value["overlap_px"], lattice
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cemi_dask.register.correlate import (
     overlap_score,
 )
 from cemi_dask.register.distorted import typical_displacement
+from cemi_dask.register.lattice import find_lattice
 from cemi_dask.register.options import RegisterOptions
 from cemi_dask.register.prepare import Prepared
 from cemi_dask.register.refine import refine
@@ -27,7 +28,7 @@ from cemi_dask.register.refine import refine
 _MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot be matched
 _COARSE_VARIANCE_PX2 = 0.25  # of a peak that was not refined
 _LATTICE_SCORE = 0.5  # of a smoothed overlap; unrelated texture hardly reaches it
-_RIVAL = 0.75  # of the best significance: from there on a peak is worth refining
+_RIVAL = 0.75  # of the best significance or score: from there on a peak is worth a look
 _SIDE = 80  # percent of a frame's side beyond which an overlap is narrow
 _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half resolution
 
@@ -117,7 +118,11 @@ def measure_prepared(
         best = candidates[0] = _centred(fixed, moving, best)
     peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
     grey, overlap = _grey(fixed, moving, round(best.dx_px), round(best.dy_px))
-    return PairShift(i, j, peaks, status, grey, overlap)
+    lattice = None
+    if status == "ambiguous":
+        high = [c for c in candidates if c.score > _RIVAL * candidates[0].score]
+        lattice = find_lattice(fixed, moving, [(c.dx_px, c.dy_px) for c in high])
+    return PairShift(i, j, peaks, status, grey, overlap, lattice)
 
 
 def find_candidates(

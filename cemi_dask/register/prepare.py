@@ -133,20 +133,25 @@ class Prepared:
     def texture(self) -> float:
         """Standard deviation of what is structure, over that of noise, both after smoothing.
 
-        White noise of unknown strength is estimated from second differences (Immerkaer 1996);
-        its share of the smoothed variance is sigma^2 / (4 pi s^2). 0 means a flat or a purely
-        noisy frame.
+        White noise of unknown strength is estimated (`white_noise`); its share of the smoothed
+        variance is sigma^2 / (4 pi s^2). 0 means a flat or a purely noisy frame.
         """
         # Moving lines by fractions of a px would take noise away just where it is measured.
         detail = self.detail if self.offsets_px is None else self._recorded_detail()
         s = 1.5
-        kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-        # Every third pixel of every third row is plenty for a median.
-        bends = np.abs(cv2.filter2D(detail, cv2.CV_32F, kernel)[::3, ::3])
-        noise = float(np.median(bends)) / 0.6745 / 6
         variance = float(np.var(cv2.GaussianBlur(detail, (0, 0), s)))
-        share = max(noise**2, 1e-6) / (4 * np.pi * s**2)
+        share = max(white_noise(detail) ** 2, 1e-6) / (4 * np.pi * s**2)
         return float(np.sqrt(max(0.0, variance - share) / share))
+
+
+def white_noise(picture: Image) -> float:
+    """Standard deviation of white noise in a picture (y, x), from second differences.
+
+    Immerkaer 1996, with the median of every third pixel of every third row in place of the mean.
+    """
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    bends = np.abs(cv2.filter2D(picture, cv2.CV_32F, kernel)[::3, ::3])
+    return float(np.median(bends)) / 0.6745 / 6
 
 
 def _bin(image: Image, factor: int) -> Image:

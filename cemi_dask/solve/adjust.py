@@ -15,6 +15,7 @@ from cemi_dask.solve.robust import Choice, judge
 from cemi_dask.solve.system import factor, normal_matrix, right_side, solve_positions
 
 _HUBER = 2.0  # standard deviations up to which a miss counts quadratically
+_UNKNOWN_PX = 100.0  # a standard deviation that tells nothing
 _LEAST_SCALE = 0.5  # links may state too much about their errors, but not everything
 _SAMPLES = 400  # of the random solutions whose scatter gives sigma: 3.5 % precise
 _EXACT = 400  # frames up to which sigma is computed exactly
@@ -48,7 +49,7 @@ def adjust(links: Links, start: Floats, used: Flags, options: SolveOptions) -> A
         shift, covariance = (v[live] for v in links.chosen(choice.peak))
         base = _inverse(covariance, options)
         miss = _mahalanobis(place, ends, shift, base)
-        scale = _spread(miss, scale, ends, len(start))
+        scale = _spread(miss, scale, ends, _told(covariance))
         weight = np.minimum(1.0, _HUBER * scale / np.maximum(miss, 1e-12))
         information = base * weight[:, None, None]
         moved = solve_positions(place, ends, shift, information)
@@ -79,21 +80,27 @@ def _mahalanobis(place: Floats, ends: tuple[Ints, Ints], shift: Floats, base: Fl
     return np.asarray(np.sqrt(np.einsum("ma,mab,mb->m", off, base, off)))
 
 
-def _spread(miss: Floats, scale: float, ends: tuple[Ints, Ints], n: int) -> float:
+def _told(covariance: Floats) -> int:
+    """How many numbers links with covariances (m, 2, 2) px^2 tell: two each, one on a lattice."""
+    return int((np.linalg.eigvalsh(covariance) < _UNKNOWN_PX**2).sum())
+
+
+def _spread(miss: Floats, scale: float, ends: tuple[Ints, Ints], told: int) -> float:
     """Standard deviation of misses in units of their expected one, by Huber's weights.
 
-    Positions fitted to the links take degrees of freedom: as many as frames, less one per
-    island. 0.922 is the part of a 2-d normal sum of squares that the weights keep. Without
-    redundant links the stated covariances are all there is: 1.
+    Of the numbers `told`, positions fitted to the links take as many as frames have, less
+    those of one frame per island. 0.922 is the part of a 2-d normal sum of squares that the
+    weights keep. Without redundant links the stated covariances are all there is: 1.
     """
-    touched = np.unique(np.concatenate(ends))
-    links = coo_array((np.ones(len(miss)), ends), shape=(n, n))
-    islands = connected_components(links, directed=False)[0] - (n - len(touched))
-    free = len(miss) - len(touched) + islands
+    touched, places = np.unique(np.concatenate(ends), return_inverse=True)
+    shape = len(touched), len(touched)
+    links = coo_array((np.ones(len(miss)), places.reshape(2, -1)), shape=shape)
+    islands = connected_components(links, directed=False)[0]
+    free = told - 2 * (len(touched) - islands)
     if free <= 0:
         return 1.0
     weight = np.minimum(1.0, _HUBER * scale / np.maximum(miss, 1e-12))
-    return max(1e-3, float(np.sqrt((weight * miss**2).sum() / (2 * 0.922 * free))))
+    return max(1e-3, float(np.sqrt((weight * miss**2).sum() / (0.922 * free))))
 
 
 def _confirmed(links: Links, accepted: Flags, n: int) -> Flags:

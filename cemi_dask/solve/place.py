@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from cemi_dask.errors import DisconnectedError
@@ -10,6 +12,62 @@ from cemi_dask.solve.links import Floats, Ints, Priors
 from cemi_dask.solve.options import SolveOptions
 
 _SHEAR_SIGMA = 0.02  # how far stage axes and scale may be off the scan's
+_ENOUGH = 10  # frames whose scatter tells how true expected positions are,
+_ROOM = 1.5  # and how much more than that is allowed for
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Where frames are expected in the frame of reference of the largest island.
+
+    `place` (n, 2) px, NaN where unknown; `own_px` (n): standard deviation of each by itself;
+    `common_px` (n): of the error that neighbours share, of the way between both frames of
+    reference. `scale`: the part of these that the frames of the largest island show, at most 1.
+    """
+
+    place: Floats
+    own_px: Floats
+    common_px: Floats
+    scale: float
+
+    @classmethod
+    def of(cls, found: Adjustment, priors: Priors) -> Expected:
+        """Expected positions mapped by the translation, shear and scale of the largest island.
+
+        Ridge regression: what the island's extent cannot tell stays the identity.
+        """
+        n = len(priors.place)
+        both = (found.component == 0) & priors.known
+        if not both.any():
+            alone = found.component.max(initial=0) == 0
+            place = priors.place if alone else np.full_like(priors.place, np.nan)
+            return cls(place, priors.sigma_px, np.zeros(n), 1.0)
+        centre = priors.place[both].mean(axis=0)
+        offset = found.place[both] - priors.place[both]
+        mean = np.median(offset, axis=0)
+        lever = priors.place[both] - centre
+        sigma = float(np.median(priors.sigma_px[both]))
+        ridge = np.eye(2) * (sigma / _SHEAR_SIGMA) ** 2
+        inverse = np.linalg.inv(lever.T @ lever + ridge)
+        slope = inverse @ lever.T @ (offset - mean)
+        away = priors.place - centre
+        left = offset - mean - lever @ slope
+        seen = 1.4826 * float(np.median(np.abs(left - np.median(left, axis=0))))
+        scale = min(1.0, _ROOM * seen / sigma) if both.sum() >= _ENOUGH else 1.0
+        common = sigma * np.sqrt(1 / both.sum() + np.einsum("na,ab,nb->n", away, inverse, away))
+        return cls(priors.place + mean + away @ slope, priors.sigma_px, common, scale)
+
+    def move(self, place: Floats, members: Ints) -> tuple[Floats, float] | None:
+        """By how much (2) px an island must move to lie where it is expected, and its sigma px.
+
+        None where nothing is expected of any of its `members`.
+        """
+        known = members[np.isfinite(self.place[members]).all(axis=1)]
+        if not len(known):
+            return None
+        own = float(np.median(self.own_px[known])) / np.sqrt(len(known))
+        common = float(np.median(self.common_px[known]))
+        return np.median(self.place[known] - place[known], axis=0), float(np.hypot(own, common))
 
 
 def place_islands(
@@ -26,17 +84,13 @@ def place_islands(
     """
     place, sigma = found.place.copy(), found.sigma_px.copy()
     main = found.component == 0
-    expected = _corrected(place, priors, main)
-    if not (main & priors.known).any() and found.component.max(initial=0) > 0:
-        expected = np.full_like(expected, np.nan)
+    expected = Expected.of(found, priors)
     for number in range(1, int(found.component.max(initial=0)) + 1):
         members = np.flatnonzero(found.component == number)
-        known = members[np.isfinite(expected[members]).all(axis=1)]
-        if len(known):
-            move = np.median(expected[known] - place[known], axis=0)
-            place[members] += move
-            share = float(np.median(priors.sigma_px[known])) / np.sqrt(len(known))
-            sigma[members] = np.hypot(sigma[members], share)
+        move = expected.move(place, members)
+        if move is not None:
+            place[members] += move[0]
+            sigma[members] = np.hypot(sigma[members], move[1])
         elif not priors.used[members].any():
             place[members], sigma[members] = np.nan, np.inf
         elif not options.allow_islands:
@@ -50,24 +104,6 @@ def place_islands(
             place[members] += (right - left, top - place[members, 1].min())
             sigma[members] = np.inf
     return place, sigma
-
-
-def _corrected(place: Floats, priors: Priors, main: np.typing.NDArray[np.bool_]) -> Floats:
-    """Expected positions mapped by the translation, shear and scale of the main island.
-
-    Ridge regression: what the island's extent cannot tell stays the identity.
-    """
-    both = main & priors.known
-    if not both.any():
-        return priors.place
-    centre = priors.place[both].mean(axis=0)
-    offset = place[both] - priors.place[both]
-    mean = np.median(offset, axis=0)
-    lever = priors.place[both] - centre
-    sigma = float(np.median(priors.sigma_px[both]))
-    ridge = np.eye(2) * (sigma / _SHEAR_SIGMA) ** 2
-    slope = np.linalg.solve(lever.T @ lever + ridge, lever.T @ (offset - mean))
-    return np.asarray(priors.place + mean + (priors.place - centre) @ slope)
 
 
 def _disconnected(component: Ints, priors: Priors) -> DisconnectedError:

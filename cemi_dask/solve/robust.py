@@ -30,8 +30,7 @@ def judge(links: Links, place: Floats, options: SolveOptions) -> Choice:
     """What positions (n, 2) say of every link: its peak, and whether it holds.
 
     A link takes the peak nearest to the solution if that one holds, else its best one. It
-    holds within the largest of `outlier_px`, `outlier_sigmas` usual misses, and 3 of its own
-    standard deviations.
+    holds within the larger of `outlier_px` and `outlier_sigmas` usual misses.
     """
     m = len(links)
     if not m:
@@ -42,11 +41,7 @@ def judge(links: Links, place: Floats, options: SolveOptions) -> Choice:
     nearest = misses.argmin(axis=1).astype(np.int64)
     miss = misses[np.arange(m), nearest]
     scale = _usual_miss(links, miss)
-    own = np.sqrt(np.linalg.eigvalsh(links.chosen(nearest)[1])[:, 1])
-    base = max(options.outlier_px, options.outlier_sigmas * scale)
-    # A link may be unsure of itself along lamellae, but not without end.
-    limit = np.clip(3 * own, base, 2 * base)
-    accepted = links.usable & (miss <= limit)
+    accepted = links.usable & (miss <= max(options.outlier_px, options.outlier_sigmas * scale))
     return Choice(np.where(accepted, nearest, 0), accepted, scale)
 
 

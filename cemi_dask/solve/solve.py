@@ -9,9 +9,10 @@ from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
 from cemi_dask.solve.adjust import adjust
 from cemi_dask.solve.gain import solve_gain
+from cemi_dask.solve.lattices import Waves, join_islands, with_waves, without_waves
 from cemi_dask.solve.links import Links, Priors
 from cemi_dask.solve.options import SolveOptions
-from cemi_dask.solve.place import place_islands
+from cemi_dask.solve.place import Expected, place_islands
 from cemi_dask.solve.robust import robust_positions
 
 
@@ -32,9 +33,14 @@ def solve(graph: OverlapGraph, *, options: SolveOptions | None = None) -> Layout
     if not n:
         raise InputError("The overlap graph holds no frames.")
     links, priors = Links.of(graph), Priors.of(graph)
-    start = robust_positions(links, priors, options)
+    plain = without_waves(links)
+    start = robust_positions(plain, priors, options)
     start = np.where(np.isfinite(start), start, 0.0)
-    found = adjust(links, start, priors.used, options)
+    found = adjust(plain, start, priors.used, options)
+    if len(Waves.among(links)):
+        place, island = join_islands(found, links, Expected.of(found, priors))
+        whole = with_waves(links, place, found.sigma_px, island)
+        found = adjust(whole, place, priors.used, options)
     place, sigma = place_islands(found, priors, graph.frame_shape, options)
     gain, offset = solve_gain(links, found.choice.accepted, n, options)
     return Layout(

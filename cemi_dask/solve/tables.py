@@ -9,6 +9,7 @@ from cemi_dask.contract import CONTRACT
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
+from cemi_dask.solve.lattices import with_waves
 from cemi_dask.solve.links import Links
 from cemi_dask.solve.options import SolveOptions
 from cemi_dask.solve.robust import judge
@@ -23,12 +24,15 @@ def pairs_table(
     """One row per measured pair: the contract columns, then `peak` (which candidate is used,
     0 the best), `sigma_x_px`, `sigma_y_px` and `overlap_px`.
 
-    A pair that misses the layout is `rejected`. residual_px is the distance between measured
+    A pair that misses the layout is `rejected`. One whose overlap is a bare lattice is
+    `ambiguous`; its displacement is that of the layout moved to the nearest lattice line, or
+    NaN where the layout does not tell which line. residual_px is the distance between measured
     and solved displacement; NaN where nothing was measured or a frame has no position.
     Give the `options` that solved the layout.
     """
-    links = Links.of(graph)
     place = np.stack([layout.x_px, layout.y_px], axis=1)
+    sigma = np.stack([layout.sigma_x_px, layout.sigma_y_px], axis=1)
+    links = with_waves(Links.of(graph), place, sigma, layout.component)
     choice = judge(links, place, options or SolveOptions())
     m = len(links)
     shift, covariance = links.chosen(choice.peak)

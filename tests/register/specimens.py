@@ -77,6 +77,40 @@ def tile_grid(
     return frames, truth
 
 
+def with_lattices(
+    frames: Frames,
+    truth: Floats,
+    pairs: list[tuple[int, int]],
+    *,
+    noise_sigma: float,
+    seed: int = 0,
+) -> Frames:
+    """The frames with nothing but straight lamellae in the overlaps of `pairs` (5.4 px, noise).
+
+    Each of these overlaps, and 30 px around it, shows one plane wave of its own direction.
+    """
+    rng = np.random.default_rng(seed)
+    h, w = frames.frame_shape
+    patches = [
+        (
+            np.maximum(truth[i], truth[j]) - 30,
+            np.minimum(truth[i], truth[j]) + np.array((w + 30, h + 30)),
+            rng.uniform(0, np.pi),
+        )
+        for i, j in pairs
+    ]
+    pictures = np.asarray(frames.data, np.float32)
+    for picture, (x, y) in zip(pictures, truth, strict=True):
+        xs, ys = x + np.arange(w), (y + np.arange(h))[:, None]
+        for low, high, angle in patches:
+            inside = (xs > low[0]) & (xs < high[0]) & (ys > low[1]) & (ys < high[1])
+            across = np.cos(angle) * xs + np.sin(angle) * ys
+            noise = noise_sigma * rng.standard_normal((h, w))
+            np.copyto(picture, 120 + 45 * np.cos(2 * np.pi * across / 5.4) + noise, where=inside)
+    whole = np.clip(np.rint(pictures), 0, 255).astype(np.uint8)
+    return frames.with_data(Frames.from_array(whole).data)
+
+
 def as_nominal(frames: Frames, nominal: Any) -> Frames:
     """The same frames with another meaning of their positions."""
     return Frames(frames.data, frames.table, nominal, frames.pixel_um)

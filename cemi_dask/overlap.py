@@ -15,6 +15,17 @@ import networkx as nx
 from cemi_dask.errors import InputError
 
 Status = Literal["ok", "ambiguous", "rejected", "empty"]
+# Why a pair is not ok, see `PairShift`.
+Reason = Literal[
+    "",
+    "no_texture",
+    "no_overlap",
+    "low_score",
+    "not_significant",
+    "lattice",
+    "rival_peak",
+    "contradicted",
+]
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,11 @@ class PairShift:
 
     `peaks` holds the candidates, best first (empty for status ``empty``: no texture or no
     overlap). `status`: ok; ambiguous (several peaks that cannot be told apart); rejected
-    (no peak passes, or the solver found it to be an outlier); empty.
+    (no peak passes, or the solver found it to be an outlier); empty. `reason` is empty for ok,
+    else no_texture (one of the frames holds none); no_overlap (no displacement leaves
+    `min_overlap`); low_score; not_significant (unrelated frames would agree as well);
+    lattice (a high score, but so would any overlap of the same periodic texture have);
+    rival_peak (another displacement fits about as well); contradicted (misses the solution).
     `grey` is (mean_i, mean_j, std_i, std_j) of both frames inside the overlap of the best
     peak, in grey levels of the raw frames, for gain solving.
     """
@@ -45,6 +60,7 @@ class PairShift:
     status: Status = "ok"
     grey: tuple[float, float, float, float] | None = None
     overlap_px: int = 0
+    reason: Reason = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict that survives JSON exactly (floats as repr)."""
@@ -55,7 +71,7 @@ class PairShift:
         """The inverse of `to_json`."""
         peaks = tuple(Peak(**{**p, "cov_px2": tuple(p["cov_px2"])}) for p in value["peaks"])
         grey = tuple(value["grey"]) if value["grey"] is not None else None
-        return cls(value["i"], value["j"], peaks, value["status"], grey, value["overlap_px"])
+        return cls(**{**value, "peaks": peaks, "grey": grey})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.errors import InputError
-from cemi_dask.overlap import PairShift, Peak, Status
+from cemi_dask.overlap import PairShift, Peak, Reason, Status
 from cemi_dask.register.correlate import (
     Search,
     correlate,
@@ -103,21 +103,21 @@ def measure_prepared(
     """As `measure_pair`, on prepared frames numbered `ids`, over given search ranges."""
     i, j = ids
     if min(fixed.texture, moving.texture) < _MIN_TEXTURE:
-        return PairShift(i, j, status="empty")
+        return PairShift(i, j, status="empty", reason="no_texture")
     candidates = [c for s in searches for c in find_candidates(fixed, moving, s, options=options)]
     # By significance, not score: a few pixels of overlap agree by chance.
     candidates = _distinct(sorted(candidates, key=lambda c: -c.significance))[: options.peaks]
     if not candidates:
-        return PairShift(i, j, status="rejected")
+        return PairShift(i, j, status="rejected", reason="no_overlap")
     candidates = _refined(fixed, moving, candidates, options)
-    status = _status(candidates, options)
+    status, reason = _verdict(candidates, options)
     best = candidates[0]
     # Beyond the smoothing, the squared difference is no measure of the miss any more.
     if status == "ok" and best.distortion_px > options.smooth_px:
         best = candidates[0] = _centred(fixed, moving, best)
     peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
     grey, overlap = _grey(fixed, moving, round(best.dx_px), round(best.dy_px))
-    return PairShift(i, j, peaks, status, grey, overlap)
+    return PairShift(i, j, peaks, status, grey, overlap, reason)
 
 
 def find_candidates(
@@ -200,20 +200,22 @@ def _centred(fixed: Prepared, moving: Prepared, best: Candidate) -> Candidate:
     return best if typical is None else replace(best, dx_px=typical[0], dy_px=typical[1])
 
 
-def _status(candidates: list[Candidate], options: RegisterOptions) -> Status:
-    """Whether the best candidate passes the null test and stands alone."""
+def _verdict(candidates: list[Candidate], options: RegisterOptions) -> tuple[Status, Reason]:
+    """Whether the best candidate passes the null test and stands alone, and why not."""
     best = candidates[0]
-    if best.score < options.min_score or not _telling(best, options.min_significance):
-        return "rejected"
+    if best.score < options.min_score:
+        return "rejected", "low_score"
+    if not _telling(best, options.min_significance):
+        return "rejected", "not_significant"
     if best.significance < options.min_significance:
-        return "ambiguous"
+        return "ambiguous", "lattice"
     if len(candidates) > 1:
         second = candidates[1]
         # Scores scatter by about one unit of significance under noise.
         noise = 4 * best.score / best.significance * (1 - best.score**2)
         if second.score > best.score - max(options.ambiguity * best.score, noise):
-            return "ambiguous"
-    return "ok"
+            return "ambiguous", "rival_peak"
+    return "ok", ""
 
 
 def _telling(candidate: Candidate, significance: float) -> bool:

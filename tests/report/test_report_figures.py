@@ -287,7 +287,7 @@ def test_maps_of_3906_frames_are_drawn_in_seconds_and_stay_legible() -> None:
         png_bytes(seam_steps(links, pixel_um=0.222), 200)
         png_bytes(placement(positions, fake.shape, pixel_um=0.222), 200)
         arrows = next(c for c in figure.axes[0].collections if hasattr(c, "scale"))
-    # 2.5 s on a core of 2024; generous for others.
+    # 1.1 s of CPU time when written; generous for slow cores.
     assert time.process_time() - begun < 20
     x, y = arrows.XY.T * 1000 / 0.222
     per_in = fake.shape[1] / len(figure.axes) / 5.8

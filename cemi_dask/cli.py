@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from cemi_dask import __version__
 from cemi_dask.cli_evaluate import evaluate
+from cemi_dask.cli_options import crop_option, limits, pair, tile_options
 from cemi_dask.cli_train import train
 from cemi_dask.errors import CemiError, ConfigError, RunError
 
@@ -141,7 +142,7 @@ def simulate(
     """Make a synthetic ingot with known truth, and the config ingot.yaml that runs it."""
     from cemi_dask.pipeline.simulation import simulate_ingot
 
-    width, height = _pair(frame_size, "--frame-size")
+    width, height = pair(frame_size, "--frame-size")
     options = {
         "rows": rows,
         "frames_per_row": frames_per_row,
@@ -176,8 +177,8 @@ def inspect(
     """Say what is understood of videos or tiles, and draw it, before a long run."""
     from cemi_dask.pipeline.inspect_command import inspect_command
 
-    tiles = _tile_options(pattern, positions, position_unit)
-    options = {"paths": inputs, "crop": _crop(crop), "pixel_um": pixel_size, "tiles": tiles}
+    tiles = tile_options(pattern, positions, position_unit)
+    options = {"paths": inputs, "crop": crop_option(crop), "pixel_um": pixel_size, "tiles": tiles}
     inspect_command(options, overlap, out, as_json=as_json, cluster=cluster)
 
 
@@ -191,6 +192,9 @@ def stitch(
     position_unit: PositionUnit = None,
     crop: Annotated[str, typer.Option(help="auto, none, or px: top,bottom,left,right")] = "auto",
     blender: Annotated[str, typer.Option("--blend", help="blending method")] = "linear",
+    fail_if: Annotated[
+        list[str] | None, typer.Option(help="limit such as islands=1, see stitch.fail_if")
+    ] = None,
     cluster: ClusterName = None,
     resume: Resume = True,
 ) -> None:
@@ -203,9 +207,10 @@ def stitch(
         "input": {
             "paths": [str(Path(path).absolute()) for path in inputs],
             "pixel_um": pixel_size,
-            "crop": _crop(crop),
-            "tiles": _tile_options(pattern, positions, position_unit),
+            "crop": crop_option(crop),
+            "tiles": tile_options(pattern, positions, position_unit),
         },
+        "stitch": {"fail_if": limits(fail_if or [])},
         "blend": {"method": blender},
         "segment": None,
         "analyse": None,
@@ -245,10 +250,10 @@ def analyse(
 
     options: dict[str, Any] = {}
     if grid:
-        rows, cols = _pair(grid, "--grid")
+        rows, cols = pair(grid, "--grid")
         options["grid"] = {"rows": rows, "cols": cols}
     if cell:
-        width, height = _pair(cell, "--cell")
+        width, height = pair(cell, "--cell")
         options["grid"] = {"cell_px": (height, width)}
     if hardness:
         options["hardness"] = {"file": str(hardness.resolve())}
@@ -308,41 +313,6 @@ def _say_result(out: Path, until: str) -> None:
         print(f"The report is {out / 'report.html'}")
     else:
         print(f"Stopped after stage {until!r}; run again without --until to go on. Folder: {out}")
-
-
-def _pair(text: str, option: str) -> tuple[int, int]:
-    """Two whole numbers from text such as 1024x690."""
-    first, _, second = text.lower().partition("x")
-    try:
-        pair = int(first), int(second)
-    except ValueError as error:
-        raise ConfigError(f"{option} {text!r} is not of the form 19x243.") from error
-    if min(pair) < 1:
-        raise ConfigError(f"{option} {text!r} needs two numbers of at least 1.")
-    return pair
-
-
-def _tile_options(pattern: str | None, positions: Path | None, unit: str | None) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if pattern:
-        options["pattern"] = pattern
-    if positions:
-        tags = str(positions) == "tags"
-        options["positions"] = "tags" if tags else str(positions.resolve())
-        options["position_unit"] = unit
-    return options
-
-
-def _crop(text: str) -> Any:
-    if text in {"auto", "none"}:
-        return text
-    try:
-        top, bottom, left, right = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"--crop {text!r} is not 'auto', 'none' or four numbers top,bottom,left,right."
-        ) from error
-    return {"top": top, "bottom": bottom, "left": left, "right": right}
 
 
 def main(arguments: list[str] | None = None) -> int:

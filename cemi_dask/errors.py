@@ -38,6 +38,10 @@ class DisconnectedError(CemiError, ValueError):
         self.islands = islands
 
 
+class QualityError(CemiError, ValueError):
+    """A stitching that is worse than the limits of the config allow."""
+
+
 class StoreError(CemiError, OSError):
     """A mosaic, table or frame store that cannot be written or read as it stands."""
 

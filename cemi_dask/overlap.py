@@ -15,6 +15,17 @@ import networkx as nx
 from cemi_dask.errors import InputError
 
 Status = Literal["ok", "ambiguous", "rejected", "empty"]
+# Why a pair is not ok, see `PairShift`.
+Reason = Literal[
+    "",
+    "no_texture",
+    "no_overlap",
+    "low_score",
+    "not_significant",
+    "lattice",
+    "rival_peak",
+    "contradicted",
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,11 @@ class PairShift:
     overlap). `status`: ok; ambiguous (several peaks that cannot be told apart); rejected
     (no peak passes, or the solver found it to be an outlier); empty.
     `lattice`: of an ambiguous pair whose overlap is one wave of lamellae.
+    `reason` is empty for ok,
+    else no_texture (one of the frames holds none); no_overlap (no displacement leaves
+    `min_overlap`); low_score; not_significant (unrelated frames would agree as well);
+    lattice (a high score, but so would any overlap of the same periodic texture have);
+    rival_peak (another displacement fits about as well); contradicted (misses the solution).
     `grey` is (mean_i, mean_j, std_i, std_j) of both frames inside the overlap of the best
     peak, in grey levels of the raw frames, for gain solving.
     """
@@ -62,6 +78,7 @@ class PairShift:
     grey: tuple[float, float, float, float] | None = None
     overlap_px: int = 0
     lattice: Lattice | None = None
+    reason: Reason = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict that survives JSON exactly (floats as repr)."""
@@ -73,9 +90,7 @@ class PairShift:
         peaks = tuple(Peak(**{**p, "cov_px2": tuple(p["cov_px2"])}) for p in value["peaks"])
         grey = tuple(value["grey"]) if value["grey"] is not None else None
         lattice = None if value["lattice"] is None else Lattice(**value["lattice"])
-        return cls(
-            value["i"], value["j"], peaks, value["status"], grey, value["overlap_px"], lattice
-        )
+        return cls(**{**value, "peaks": peaks, "grey": grey, "lattice": lattice})
 
 
 @dataclass(frozen=True)

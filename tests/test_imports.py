@@ -31,7 +31,7 @@ LAYERS = [
     SIBLINGS,
     {"report", "view", "simulate"},
     {"pipeline"},
-    {"cli_train", "cli_evaluate"},
+    {"cli_train", "cli_evaluate", "cli_options"},
     {"cli"},
 ]
 

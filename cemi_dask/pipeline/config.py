@@ -17,6 +17,7 @@ from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
 from cemi_dask.frames import InputOptions, SelectionOptions
 from cemi_dask.pipeline.cluster import ClusterOptions, LocalOptions
+from cemi_dask.pipeline.limits import StitchOptions
 from cemi_dask.register import RegisterOptions
 from cemi_dask.report import ReportOptions
 from cemi_dask.segment import PHASES, SEGMENTERS, Bradley, Coherence
@@ -78,6 +79,7 @@ class RunConfig(_Options):
     frames: SelectionOptions = SelectionOptions()
     register_: RegisterOptions = Field(default=RegisterOptions(), alias="register")
     solve: SolveOptions = SolveOptions()
+    stitch: StitchOptions = StitchOptions()
     denoise: Any = None
     blend: Any = None
     mosaic: MosaicOptions = MosaicOptions()

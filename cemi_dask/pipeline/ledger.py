@@ -21,7 +21,7 @@ from cemi_dask import __version__
 from cemi_dask.errors import ResourceError, StoreError
 from cemi_dask.store import storing
 
-FORMAT = 3
+FORMAT = 4
 
 
 def canonical(value: Any) -> str:

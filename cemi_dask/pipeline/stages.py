@@ -19,6 +19,7 @@ from cemi_dask.overlap import OverlapGraph
 from cemi_dask.pipeline.cluster import gpu_wanted
 from cemi_dask.pipeline.context import Context
 from cemi_dask.pipeline.digests import hardness_file
+from cemi_dask.pipeline.quality import check_stitching
 from cemi_dask.pipeline.train_stage import train_stage
 from cemi_dask.report import write_report
 from cemi_dask.report.frame_section import SAMPLE
@@ -172,6 +173,7 @@ def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
         tables = context.folder.tables
         store.write_table(pairs, tables, "pairs")
         store.write_table(solve.positions_table(layout, raw.table), tables, "positions")
+        context.facts["mosaic_shape"] = list(layout.shape)
         context.facts["pairs"] = {k: int(v) for k, v in pairs["status"].value_counts().items()}
         numbers = np.unique(layout.component[layout.used])
         if len(numbers) > 1:
@@ -343,6 +345,7 @@ def walk(context: Context) -> Iterator[str]:
     graph = register_stage(context, raw)
     yield "register"
     layout = solve_stage(context, raw, graph)
+    check_stitching(context)
     yield "solve"
     method = context.config.denoise
     if "train" in context.config.stages:

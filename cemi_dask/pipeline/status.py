@@ -11,6 +11,7 @@ from cemi_dask.errors import ConfigError, UnreadableError
 from cemi_dask.pipeline.config import STAGES
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import Ledger, read_lines
+from cemi_dask.pipeline.quality import counts_line
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ def read_status(out: str | Path) -> Status:
         rows.append((stage, state, str(items), "" if wall is None else f"{wall:.1f}"))
     whole = rows[-1][1] == "done" and {row[1] for row in rows} <= {"done", "not begun"}
     state = "finished" if whole else "unfinished; run the same command to go on"
+    if whole and "error" in summary:  # a limit that an older run kept
+        state = "failed"
     if Ledger(folder.ledger).held():
         state = "running"
-    notes = [*([summary["error"]] if "error" in summary else []), *summary.get("warnings", [])]
+    told = (counts_line(summary), summary.get("error", ""), *summary.get("warnings", []))
+    notes = [note for note in told if note]
     return Status(summary.get("name", str(out)), state, tuple(rows), tuple(notes))

@@ -152,6 +152,21 @@ def _correlation_area(f: Spectrum, m: Spectrum, low: Image) -> float:
     return max(1.0, both * power_f.size / total)
 
 
+def overlap_correlation_area(
+    fixed: Image, moving: Image, dx: int, dy: int, *, smooth_px: float = 0.7
+) -> float:
+    """The correlation area px (see `Correlation`) of the overlap alone; inf where it is flat."""
+    box_f, box_m = overlap_boxes((fixed.shape[0], fixed.shape[1]), dx, dy)
+    if box_f.empty:
+        return float("inf")
+    h, w = box_f.shape
+    size = (scipy.fft.next_fast_len(h, True), scipy.fft.next_fast_len(w, True))
+    low_y, low_x = _lowpass(size, smooth_px)
+    f = _spectrum(fixed[box_f.slices], size)
+    m = _spectrum(moving[box_m.slices], size)
+    return _correlation_area(f, m, low_y * low_x)
+
+
 def find_peaks(
     surface: Image, count: int, *, radius_px: int = 2
 ) -> list[tuple[float, float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -150,7 +151,7 @@ def _directed(pair: PairShift, start: int) -> PairShift:
     if pair.i == start:
         return pair
     peaks = tuple(Peak(-p.dx_px, -p.dy_px, p.score, p.cov_px2) for p in pair.peaks)
-    return PairShift(pair.i, pair.j, peaks, pair.status, pair.grey, pair.overlap_px)
+    return replace(pair, peaks=peaks)
 
 
 def consensus(

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.errors import InputError
-from cemi_dask.overlap import PairShift, Peak, Status
+from cemi_dask.overlap import PairShift, Peak, Reason, Status
 from cemi_dask.register.correlate import (
     Search,
     correlate,
     find_peaks,
     lines_mask,
     overlap_boxes,
+    overlap_correlation_area,
     overlap_score,
 )
 from cemi_dask.register.distorted import typical_displacement
@@ -35,13 +36,15 @@ _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half reso
 
 @dataclass(frozen=True)
 class Candidate:
-    """A peak on its way: displacement px, score, significance, covariance [xx, xy, yy], and
-    how far parts of the overlap scatter beyond noise."""
+    """A peak on its way: displacement px, score, significance, the correlation area that this
+    was told with, covariance [xx, xy, yy], and how far parts of the overlap scatter beyond
+    noise."""
 
     dx_px: float
     dy_px: float
     score: float
     significance: float
+    area_px: float
     overlap_px: int
     cov_px2: tuple[float, float, float] = (_COARSE_VARIANCE_PX2, 0.0, _COARSE_VARIANCE_PX2)
     distortion_px: float = 0.0
@@ -104,14 +107,15 @@ def measure_prepared(
     """As `measure_pair`, on prepared frames numbered `ids`, over given search ranges."""
     i, j = ids
     if min(fixed.texture, moving.texture) < _MIN_TEXTURE:
-        return PairShift(i, j, status="empty")
+        return PairShift(i, j, status="empty", reason="no_texture")
     candidates = [c for s in searches for c in find_candidates(fixed, moving, s, options=options)]
     # By significance, not score: a few pixels of overlap agree by chance.
     candidates = _distinct(sorted(candidates, key=lambda c: -c.significance))[: options.peaks]
     if not candidates:
-        return PairShift(i, j, status="rejected")
+        return PairShift(i, j, status="rejected", reason="no_overlap")
     candidates = _refined(fixed, moving, candidates, options)
-    status = _status(candidates, options)
+    candidates[0] = _tested(fixed, moving, candidates[0])
+    status, reason = _verdict(candidates, options)
     best = candidates[0]
     # Beyond the smoothing, the squared difference is no measure of the miss any more.
     if status == "ok" and best.distortion_px > options.smooth_px:
@@ -122,7 +126,8 @@ def measure_prepared(
     if status == "ambiguous":
         high = [c for c in candidates if c.score > _RIVAL * candidates[0].score]
         lattice = find_lattice(fixed, moving, [(c.dx_px, c.dy_px) for c in high])
-    return PairShift(i, j, peaks, status, grey, overlap, lattice)
+        reason = reason if lattice is None else "lattice"
+    return PairShift(i, j, peaks, status, grey, overlap, lattice, reason)
 
 
 def find_candidates(
@@ -150,8 +155,10 @@ def find_candidates(
         score, n = overlap_score(a, b, round(dx), round(dy), ends=ends)
         if n < least:
             continue
-        significance = score * float(np.sqrt(n / found.correlation_area_px))
-        candidates.append(Candidate(dx * factor, dy * factor, score, significance, n * factor**2))
+        area = found.correlation_area_px
+        significance = score * float(np.sqrt(n / area))
+        place = dx * factor, dy * factor
+        candidates.append(Candidate(*place, score, significance, area, n * factor**2))
     return candidates
 
 
@@ -183,17 +190,31 @@ def _refined(
             fine = refine(fixed, moving, (c.dx_px, c.dy_px), steps=options.refine_steps)
         if fine is not None:
             cov = fine.covariance_px2
-            c = Candidate(
-                fine.dx_px,
-                fine.dy_px,
-                fine.score,
-                c.significance * max(0.0, fine.score) / max(c.score, 1e-6),
-                c.overlap_px,
-                (float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])),
-                fine.distortion_px,
+            c = replace(
+                c,
+                dx_px=fine.dx_px,
+                dy_px=fine.dy_px,
+                score=fine.score,
+                significance=c.significance * max(0.0, fine.score) / max(c.score, 1e-6),
+                cov_px2=(float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])),
+                distortion_px=fine.distortion_px,
             )
         out.append(c)
     return _distinct(sorted(out, key=lambda c: -c.significance))
+
+
+def _tested(fixed: Prepared, moving: Prepared, best: Candidate) -> Candidate:
+    """The best candidate with its significance against the texture of its own overlap.
+
+    What was searched may hold plenty of texture beside an overlap of lamellae that all run
+    alike, in which unrelated pictures agree by chance more often than in what was searched.
+    """
+    factor = 2 if best.overlap_px > _BINNED_AREA_PX else 1
+    a, b = fixed.binned(factor), moving.binned(factor)
+    area = overlap_correlation_area(a, b, round(best.dx_px / factor), round(best.dy_px / factor))
+    if not area > best.area_px:
+        return best
+    return replace(best, significance=best.significance * float(np.sqrt(best.area_px / area)))
 
 
 def _centred(fixed: Prepared, moving: Prepared, best: Candidate) -> Candidate:
@@ -205,20 +226,22 @@ def _centred(fixed: Prepared, moving: Prepared, best: Candidate) -> Candidate:
     return best if typical is None else replace(best, dx_px=typical[0], dy_px=typical[1])
 
 
-def _status(candidates: list[Candidate], options: RegisterOptions) -> Status:
-    """Whether the best candidate passes the null test and stands alone."""
+def _verdict(candidates: list[Candidate], options: RegisterOptions) -> tuple[Status, Reason]:
+    """Whether the best candidate passes the null test and stands alone, and why not."""
     best = candidates[0]
-    if best.score < options.min_score or not _telling(best, options.min_significance):
-        return "rejected"
+    if best.score < options.min_score:
+        return "rejected", "low_score"
+    if not _telling(best, options.min_significance):
+        return "rejected", "not_significant"
     if best.significance < options.min_significance:
-        return "ambiguous"
+        return "ambiguous", "lattice"
     if len(candidates) > 1:
         second = candidates[1]
         # Scores scatter by about one unit of significance under noise.
         noise = 4 * best.score / best.significance * (1 - best.score**2)
         if second.score > best.score - max(options.ambiguity * best.score, noise):
-            return "ambiguous"
-    return "ok"
+            return "ambiguous", "rival_peak"
+    return "ok", ""
 
 
 def _telling(candidate: Candidate, significance: float) -> bool:

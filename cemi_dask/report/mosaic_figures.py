@@ -14,6 +14,7 @@ from cemi_dask.report.style import (
     INK,
     NO_DATA,
     ORANGE,
+    RIGHT_IN,
     Unit,
     length_text,
     length_unit,
@@ -78,13 +79,10 @@ def overview(
     """
     height, width = shape
     unit = length_unit(width, pixel_um)
-    lines = fold_count(width / height)
-    step = width / lines
-    tall = strip_height(step, height, least_in=0.35, most_in=6.0, right_in=MARGIN_IN)
-    figure, all_axes = stacked([tall] * lines, gap_in=0.36, top_in=0.08, right_in=MARGIN_IN)
+    figure, all_axes = mosaic_axes(shape, unit, top_in=0.08, right_in=MARGIN_IN)
     masked = np.ma.masked_array(thumbnail, ~has_data(thumbnail))
     low, high = grey_limits(thumbnail)
-    for number, axes in enumerate(all_axes):
+    for axes in all_axes:
         axes.set_facecolor(NO_DATA)
         axes.imshow(
             masked,
@@ -95,15 +93,32 @@ def overview(
             extent=(0, width / unit.px, height / unit.px, 0),
             aspect="auto",
         )
-        axes.set_xlim(number * step / unit.px, (number + 1) * step / unit.px)
-        axes.set_ylabel(f"y ({unit.name})")
         for side in ("top", "right"):
             axes.spines[side].set_visible(True)
         for detail in details:
             _mark(axes, detail, unit)
-    all_axes[-1].set_xlabel(f"x ({unit.name})")
-    _axes_scale_bar(all_axes[0], step, unit)
+    _axes_scale_bar(all_axes[0], width / len(all_axes), unit)
     return figure
+
+
+def mosaic_axes(
+    shape: tuple[int, int], unit: Unit, *, top_in: float = 0.26, right_in: float = RIGHT_IN
+) -> tuple[Figure, list[Axes]]:
+    """Axes that together show a mosaic of `shape` px to scale, y down.
+
+    A long strip is folded into lines that are read like text, one axes each.
+    """
+    height, width = shape
+    lines = fold_count(width / height)
+    step = width / lines
+    tall = strip_height(step, height, least_in=0.35, most_in=6.0, right_in=right_in)
+    figure, all_axes = stacked([tall] * lines, gap_in=0.36, top_in=top_in, right_in=right_in)
+    for number, axes in enumerate(all_axes):
+        axes.set_xlim(number * step / unit.px, (number + 1) * step / unit.px)
+        axes.set_ylim(height / unit.px, 0)
+        axes.set_ylabel(f"y ({unit.name})")
+    all_axes[-1].set_xlabel(f"x ({unit.name})")
+    return figure, all_axes
 
 
 def fold_count(aspect: float) -> int:

@@ -1,4 +1,4 @@
-"""Figures that show how well the frames were placed: outlines, and residuals of the pairs."""
+"""Figures that show how well the frames were placed: sigma, islands, residuals, loops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cemi_dask.report.style import (
     ORANGE,
     PURPLE,
     RED,
-    beside,
+    colour_bar,
     length_unit,
     stacked,
     strip_height,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 ISLAND_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE)
+FEW = 300  # frames up to which each has a border
 STATUS_ORDER = ("ok", "ambiguous", "rejected", "empty")
 
 
@@ -38,25 +39,25 @@ def frame_size(positions: pd.DataFrame, mosaic_shape: tuple[int, int]) -> tuple[
     return float(max(1.0, height)), float(max(1.0, width))
 
 
-def outlines(
+def placement(
     positions: pd.DataFrame, mosaic_shape: tuple[int, int], *, pixel_um: float | None
 ) -> Figure:
-    """Every placed frame's outline: by the standard deviation of its place, and by island.
+    """Every placed frame: by the standard deviation of its place along x and y, and by island.
 
-    The second map is drawn only where the frames form more than one island.
+    The last map is drawn only where the frames form more than one island.
     """
     height, width = mosaic_shape
     unit = length_unit(width, pixel_um)
     tall = strip_height(width, height, least_in=0.9, most_in=3.2)
     islands = np.asarray(positions["component"], int)
     several = len(np.unique(islands)) > 1
-    figure, all_axes = stacked([tall] * (2 if several else 1), gap_in=0.5)
+    figure, all_axes = stacked([tall] * (3 if several else 2), gap_in=0.5)
     corners = _corners(positions, frame_size(positions, mosaic_shape)) / unit.px
-    sigma_x, sigma_y = (positions[f"sigma_{a}_px"].to_numpy(np.float64) for a in "xy")
-    sigma = np.hypot(sigma_x, sigma_y)
-    _by_sigma(all_axes[0], corners, sigma)
+    for axes, along in zip(all_axes, "xy", strict=False):
+        axes.set_title(f"Standard deviation of each frame's position along {along}")
+        _by_sigma(axes, corners, positions[f"sigma_{along}_px"].to_numpy(np.float64))
     if several:
-        _by_island(all_axes[1], corners, islands)
+        _by_island(all_axes[2], corners, islands)
     for axes in all_axes:
         axes.set_xlim(0, width / unit.px)
         axes.set_ylim(height / unit.px, 0)
@@ -79,10 +80,8 @@ def _line_width(count: int) -> float:
 
 def _by_sigma(axes: Axes, corners: FloatArray, sigma: FloatArray) -> None:
     from matplotlib.collections import PolyCollection
-    from matplotlib.ticker import MaxNLocator
 
     known = np.isfinite(sigma)
-    axes.set_title("Standard deviation of each frame's position")
     if (~known).any():
         axes.add_collection(
             PolyCollection(
@@ -91,21 +90,18 @@ def _by_sigma(axes: Axes, corners: FloatArray, sigma: FloatArray) -> None:
         )
     if not known.any():
         return
+    # Filled, the later frame on top: outlines of thousands of frames are one blur.
     frames = PolyCollection(
         list(corners[known]),
         array=sigma[known],
         cmap="viridis_r",
-        facecolor="none",
-        linewidth=_line_width(len(sigma)),
+        edgecolor="white",
+        linewidth=_line_width(len(sigma)) if len(sigma) < FEW else 0.0,
     )
     low, high = (float(v) for v in np.percentile(sigma[known], [1, 99]))
     frames.set_clim(low, high if high > low else low + 1e-3)
     axes.add_collection(frames)
-    bar = axes.figure.colorbar(frames, cax=beside(axes))
-    bar.locator = MaxNLocator(nbins=4)
-    bar.update_ticks()
-    bar.ax.set_title("px", loc="left", fontweight="normal", fontsize=7.5)
-    bar.outline.set_linewidth(0.6)
+    colour_bar(axes, frames, "px")
 
 
 def _by_island(axes: Axes, corners: FloatArray, islands: npt.NDArray[Any]) -> None:
@@ -141,15 +137,44 @@ def _by_island(axes: Axes, corners: FloatArray, islands: npt.NDArray[Any]) -> No
 def residuals(pairs: pd.DataFrame) -> Figure:
     """Distribution of the accepted pairs' residuals: measured minus solved displacement."""
     values = pairs.loc[pairs["status"] == "ok", "residual_px"].to_numpy(np.float64)
-    values = np.abs(values[np.isfinite(values)])
     figure, (axes,) = stacked([1.5], top_in=0.12)
-    high = float(np.percentile(values, 99.5)) * 1.05 if values.size else 1.0
-    high = high if high > 0 else 1.0
-    inside = values[values <= high]
-    axes.hist(inside, bins=min(60, max(10, int(np.sqrt(len(values))))), color=BLUE, alpha=0.85)
-    axes.set_xlim(0, high)
+    _histogram(axes, {"": np.abs(values)})
     axes.set_xlabel("Residual of accepted pairs (px)")
     axes.set_ylabel("Pairs")
+    return figure
+
+
+def closures(loops: pd.DataFrame) -> Figure:
+    """Distribution of the closing errors of loops of accepted pairs, see `loop_closures`."""
+    figure, (axes,) = stacked([1.5], top_in=0.12)
+    parts = {
+        f"loops of {links}": loops.loc[loops["links"] == links, "closure_px"].to_numpy(np.float64)
+        for links in (3, 4)
+    }
+    _histogram(axes, {name: values for name, values in parts.items() if len(values)})
+    axes.set_xlabel("Closing error of loops of 3 and 4 accepted pairs (px)")
+    axes.set_ylabel("Loops")
+    axes.legend(loc="center right")
+    return figure
+
+
+def _histogram(axes: Axes, parts: dict[str, FloatArray]) -> None:
+    """Stacked histogram of parts by name, with median and 95 % of them all."""
+    parts = {name: values[np.isfinite(values)] for name, values in parts.items()}
+    values = np.concatenate(list(parts.values()))
+    high = float(np.percentile(values, 99.5)) * 1.05 if values.size else 1.0
+    high = high if high > 0 else 1.0
+    beyond = int((values > high).sum())
+    axes.hist(
+        [part[part <= high] for part in parts.values()],
+        bins=min(60, max(10, int(np.sqrt(len(values))))),
+        range=(0, high),
+        stacked=True,
+        color=(BLUE, ORANGE)[: len(parts)],
+        label=list(parts),
+        alpha=0.85,
+    )
+    axes.set_xlim(0, high)
     axes.grid(visible=True, axis="y")
     for share, name in ((50, "median"), (95, "95 %")):
         if values.size:
@@ -165,7 +190,6 @@ def residuals(pairs: pd.DataFrame) -> Figure:
                 fontsize=7.5,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
             )
-    beyond = len(values) - len(inside)
     if beyond:
         axes.text(
             0.995,
@@ -176,7 +200,6 @@ def residuals(pairs: pd.DataFrame) -> Figure:
             color=FAINT,
             fontsize=7.5,
         )
-    return figure
 
 
 def status_counts(pairs: pd.DataFrame) -> list[tuple[str, int]]:

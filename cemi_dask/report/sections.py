@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cemi_dask import denoise, store
 from cemi_dask.errors import StoreError
@@ -13,7 +12,6 @@ from cemi_dask.report import (
     hardness_figures,
     map_figures,
     mosaic_figures,
-    quality_figures,
 )
 from cemi_dask.report.details import choose_details
 from cemi_dask.report.figure_folder import FigureFolder
@@ -179,73 +177,6 @@ def _correlation_row(row: dict[str, Any]) -> tuple[str, ...]:
         " to ".join(hardness_figures.signed(row[name], 3) for name in ("ci_low", "ci_high")),
         p.removeprefix("p ").removeprefix("= "),
     )
-
-
-def stitching_section(
-    data: RunFolderData, figures: FigureFolder, options: ReportOptions
-) -> Section:
-    """How well the frames were placed, and which were left out."""
-    title = ("stitching", "Stitching quality")
-    pictures, tables = [], []
-    positions, pairs = data.tables.get("positions"), data.tables.get("pairs")
-    shape = data.mosaic_shape
-    if positions is not None:
-        placed = _used(positions, data.tables.get("frames"))
-        if shape is None and len(placed):
-            shape = (int(placed["y_px"].max()) + 2, int(placed["x_px"].max()) + 2)
-        if shape is not None and len(placed):
-            figure = quality_figures.outlines(placed, shape, pixel_um=data.pixel_um)
-            pictures.append(figures.plot("placement", figure, "Outlines of all placed frames", ""))
-    if pairs is not None:
-        if (pairs["status"] == "ok").any():
-            figure = quality_figures.residuals(pairs)
-            alt = "Histogram of the residuals of accepted pairs"
-            pictures.append(figures.plot("residuals", figure, alt, ""))
-        total = max(1, len(pairs))
-        rows = [
-            (status, count_text(count), f"{100 * count / total:.1f} %")
-            for status, count in quality_figures.status_counts(pairs)
-        ]
-        tables.append(Table(("Pairs", "Number", "Share"), rows, numeric=("Number", "Share")))
-    frames = data.tables.get("frames")
-    text = []
-    if frames is not None:
-        unused = frames[~frames["used"].astype(bool)]
-        if unused.empty:
-            text.append("Every frame taken is used.")
-        else:
-            tables.append(_unused_table(unused, options.rejected_rows))
-    if positions is None:
-        text.append(MADE_BY.format(what="the placement of the frames", stage="solve"))
-    return Section(*title, text=tuple(text), pictures=tuple(pictures), tables=tuple(tables))
-
-
-def _used(positions: pd.DataFrame, frames: pd.DataFrame | None) -> pd.DataFrame:
-    """The positions of frames that are part of the mosaic."""
-    known = positions[positions["x_px"].notna() & positions["y_px"].notna()]
-    if frames is None:
-        return known
-    unused = frames.loc[~frames["used"].astype(bool), "frame"]
-    return known[~known["frame"].isin(unused)]
-
-
-def _unused_table(unused: pd.DataFrame, limit: int) -> Table:
-    reasons = unused.get("reason", pd.Series("", index=unused.index)).fillna("")
-    rows = [
-        (
-            "" if pd.isna(row["file"]) else str(row["file"]),
-            "" if pd.isna(row["source_index"]) else count_text(row["source_index"]),
-            str(reason) or "not stated",
-        )
-        for row, reason in zip(unused.head(limit).to_dict("records"), reasons, strict=False)
-    ]
-    counts = ", ".join(
-        f"{count_text(n)} {reason or 'without a reason'}"
-        for reason, n in reasons.value_counts().items()
-    )
-    shown = "" if len(unused) <= limit else f" The first {limit} are listed."
-    caption = f"{count_text(len(unused))} frames are not used: {counts}.{shown}"
-    return Table(("File", "Frame in file", "Reason"), rows, caption, numeric=("Frame in file",))
 
 
 def denoising_section(data: RunFolderData, figures: FigureFolder) -> Section:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 WIDTH_IN = 7.2  # text width of a printed page
@@ -104,6 +105,17 @@ def beside(axes: Axes, *, gap_in: float = 0.1, width_in: float = 0.11) -> Axes:
     box = axes.get_position()
     full = figure.get_figure(root=True).get_size_inches()[0]
     return figure.add_axes((box.x1 + gap_in / full, box.y0, width_in / full, box.height))
+
+
+def colour_bar(axes: Axes, drawn: ScalarMappable, unit: str) -> None:
+    """A colour bar of what was `drawn` to the right of `axes`, with its unit above."""
+    from matplotlib.ticker import MaxNLocator
+
+    bar = axes.figure.colorbar(drawn, cax=beside(axes))
+    bar.locator = MaxNLocator(nbins=4)
+    bar.update_ticks()
+    bar.ax.set_title(unit, loc="left", fontweight="normal", fontsize=7.5)
+    bar.outline.set_linewidth(0.6)
 
 
 def png_bytes(figure: Figure, dpi: float) -> bytes:

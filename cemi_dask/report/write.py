@@ -23,6 +23,7 @@ from cemi_dask.report.numbers import (
 )
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Number, Page, render
+from cemi_dask.report.stitching_section import stitching_section
 from cemi_dask.report.style import drawing
 
 
@@ -42,7 +43,7 @@ def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Pa
             *sections.mosaic_sections(data, figures, options),
             *sections.map_sections(data, figures, options),
             sections.hardness_section(data, figures),
-            sections.stitching_section(data, figures, options),
+            stitching_section(data, figures, options),
             sections.denoising_section(data, figures),
             sections.timing_section(data),
             *acquisition_section(data),

@@ -1,5 +1,6 @@
 """Solving: from measured overlaps to a position, gain and uncertainty for every frame."""
 
+from cemi_dask.solve.loops import loop_closures
 from cemi_dask.solve.options import SolveOptions
 from cemi_dask.solve.solve import solve
 from cemi_dask.solve.tables import PAIR_COLUMNS, POSITION_COLUMNS, pairs_table, positions_table
@@ -8,6 +9,7 @@ __all__ = [
     "PAIR_COLUMNS",
     "POSITION_COLUMNS",
     "SolveOptions",
+    "loop_closures",
     "pairs_table",
     "positions_table",
     "solve",

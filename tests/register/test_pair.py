@@ -149,6 +149,23 @@ def test_bare_lattice_is_ambiguous_and_known_across_the_lamellae():
     assert np.linalg.norm(misses, axis=1).min() < 2
 
 
+def test_what_is_not_ok_says_why():
+    a, b = (record(texture(SHAPE, 60 + k), [(0, 0)], SHAPE, noise_sigma=20)[0] for k in (0, 1))
+    fixed, moving = pair_at((285.0, 1.5), 10.0)
+    lattice = pair_at((285.0, 1.5), 10.0, period_px=5.4)
+    for pair, options, expected in (
+        ((fixed, moving), {}, ("ok", "")),
+        ((fixed, moving), {"min_score": 0.999}, ("rejected", "low_score")),
+        ((fixed, moving), {"min_overlap": 0.9}, ("rejected", "no_overlap")),
+        ((fixed, np.full(SHAPE, 9, np.uint8)), {}, ("empty", "no_texture")),
+        ((a, b), {"min_score": 0.0}, ("rejected", "not_significant")),
+        (lattice, {}, ("ambiguous", "lattice")),
+        (lattice, {"min_significance": 1.0}, ("ambiguous", "rival_peak")),
+    ):
+        found = measure_pair(*pair, (285.0, 0.0, 3.0), RegisterOptions(**options))
+        assert (found.status, found.reason) == expected
+
+
 def test_result_survives_json_and_is_deterministic():
     fixed, moving = pair_at((285.4, -3.2), 25.0)
     found = measure_pair(fixed, moving)

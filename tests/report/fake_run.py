@@ -48,8 +48,9 @@ def write_fake_run(
     specimen = Specimen(width_px=fake.shape[1], height_px=fake.shape[0], seed=fake.seed)
     write_frame_store(out, fake, specimen, rng, denoised="denoise" in done)
     if "solve" in done:
-        store.write_table(pairs_table(fake, rng), out / "tables", "pairs")
-        store.write_table(positions_table(fake, frames, rng), out / "tables", "positions")
+        positions = positions_table(fake, frames, rng)
+        store.write_table(pairs_table(fake, positions, rng), out / "tables", "pairs")
+        store.write_table(positions, out / "tables", "positions")
     if "blend" in done:
         write_mosaic(out, fake, specimen, done)
     if "analyse" in done:
@@ -92,18 +93,27 @@ def frames_table(fake: FakeRun, rng: np.random.Generator) -> pd.DataFrame:
     return table
 
 
-def pairs_table(fake: FakeRun, rng: np.random.Generator) -> pd.DataFrame:
+REASONS = {"ok": "", "ambiguous": "rival_peak", "rejected": "low_score", "empty": "no_texture"}
+
+
+def pairs_table(fake: FakeRun, positions: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Neighbours to the right, below, and both, measured to some hundredths of a px."""
     rows, cols = grid_of_frames(fake)
+    place = positions[["x_px", "y_px"]].to_numpy()
     records = []
     for i in range(rows * cols):
-        neighbours = [i + 1] if (i + 1) % cols else []
-        neighbours += [i + cols] if i + cols < rows * cols else []
-        for j in neighbours:
-            status = rng.choice(["ok", "ambiguous", "rejected", "empty"], p=[0.9, 0.04, 0.03, 0.03])
-            residual = rng.gamma(2.0, 0.02) if status == "ok" else np.nan
-            records.append((i, j, 200.0, 1.0, 0.8, status, residual))
-    names = ["i", "j", "dx_px", "dy_px", "score", "status", "residual_px"]
-    return pd.DataFrame(records, columns=names)
+        right, below = (i + 1) % cols > 0, i + cols < rows * cols
+        for j in [i + 1] * right + [i + cols] * below + [i + cols + 1] * (right and below):
+            status = rng.choice(list(REASONS), p=[0.9, 0.04, 0.03, 0.03])
+            miss = rng.normal(0, 0.03, 2) if status == "ok" else np.full(2, np.nan)
+            residual = float(np.hypot(*miss))
+            step = rng.normal(0, 0.4) if status == "ok" else np.nan
+            measured = place[j] - place[i] + miss
+            ratio = np.exp(rng.normal(0, 0.02)) if status == "ok" else np.nan
+            reason = REASONS[status]
+            records.append((i, j, *measured, 0.8, status, residual, reason, step, ratio))
+    names = ["i", "j", "dx_px", "dy_px", "score", "status", "residual_px", "reason"]
+    return pd.DataFrame(records, columns=[*names, "grey_step", "contrast_ratio"])
 
 
 def positions_table(fake: FakeRun, frames: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

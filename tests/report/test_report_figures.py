@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 import matplotlib
 import numpy as np
@@ -11,11 +13,18 @@ import pytest
 
 from cemi_dask.report import ReportOptions
 from cemi_dask.report.hardness_figures import fit_line, p_text, scatter_plots
+from cemi_dask.report.link_figures import Links, link_status, residual_vectors, seam_steps
 from cemi_dask.report.map_figures import heat_maps, profiles, vertical_stretch
 from cemi_dask.report.measures import cell_edges, measures_of, to_grid
 from cemi_dask.report.mosaic_figures import crop_figure, fold_count, overview, tinted, to_rgb
 from cemi_dask.report.numbers import cell_mean, count_text, duration_text, uncertain
-from cemi_dask.report.quality_figures import frame_size, outlines, residuals, status_counts
+from cemi_dask.report.quality_figures import (
+    closures,
+    frame_size,
+    placement,
+    residuals,
+    status_counts,
+)
 from cemi_dask.report.style import (
     drawing,
     length_text,
@@ -24,6 +33,7 @@ from cemi_dask.report.style import (
     png_bytes,
     strip_height,
 )
+from cemi_dask.solve import loop_closures
 from tests.report.fake_run import (
     FakeRun,
     cells_table,
@@ -171,35 +181,119 @@ def test_frame_size_is_what_reaches_the_mosaics_far_corner() -> None:
     assert frame_size(positions, fake.shape) == fake.frame
 
 
+def tables_of(fake: FakeRun) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of positions and of pairs."""
+    rng = np.random.default_rng(0)
+    positions = positions_table(fake, frames_table(fake, rng), rng)
+    return positions, pairs_table(fake, positions, rng)
+
+
 @pytest.mark.parametrize("islands", [1, 3])
 def test_islands_are_drawn_where_there_are_several(islands: int) -> None:
     fake = FakeRun(islands=islands)
-    rng = np.random.default_rng(0)
-    positions = positions_table(fake, frames_table(fake, rng), rng)
     with drawing():
-        figure = outlines(positions, fake.shape, pixel_um=0.222)
+        figure = placement(tables_of(fake)[0], fake.shape, pixel_um=0.222)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert any("Islands" in title for title in titles) == (islands > 1)
 
 
 def test_frames_without_known_sigma_are_drawn_all_the_same() -> None:
     fake = FakeRun()
-    rng = np.random.default_rng(0)
-    positions = positions_table(fake, frames_table(fake, rng), rng)
+    positions, _ = tables_of(fake)
     positions["sigma_x_px"] = np.nan
     with drawing():
-        figure = outlines(positions, fake.shape, pixel_um=None)
-    assert len(figure.axes[0].collections[0].get_paths()) == len(positions)
+        along_x, along_y = placement(positions, fake.shape, pixel_um=None).axes[:2]
+    assert len(along_x.collections[0].get_paths()) == len(positions)
+    np.testing.assert_allclose(along_y.collections[0].get_array(), positions["sigma_y_px"])
 
 
-def test_every_accepted_pair_is_in_the_histogram() -> None:
-    pairs = pairs_table(FakeRun(shape=(1000, 5000)), np.random.default_rng(0))
+def test_every_accepted_pair_and_loop_is_in_a_histogram() -> None:
+    _, pairs = tables_of(FakeRun(shape=(1000, 5000)))
+    loops = loop_closures(pairs)
     with drawing():
-        axes = residuals(pairs).axes[0]
-    shown = sum(bar.get_height() for bar in axes.patches)
-    beyond = next(int(t.get_text().split()[0]) for t in axes.texts if "beyond" in t.get_text())
-    assert shown + beyond == (pairs["status"] == "ok").sum()
+        figures = residuals(pairs), closures(loops)
+        for figure, count in zip(
+            figures, ((pairs["status"] == "ok").sum(), len(loops)), strict=True
+        ):
+            axes = figure.axes[0]
+            told = [t.get_text() for t in axes.texts if "beyond" in t.get_text()]
+            beyond = int(told[0].split()[0]) if told else 0
+            assert sum(bar.get_height() for bar in axes.patches) + beyond == count
     assert sum(count for _, count in status_counts(pairs)) == len(pairs)
+
+
+def test_a_pair_is_drawn_between_its_frames_in_the_colour_of_its_status() -> None:
+    fake = FakeRun()
+    positions, pairs = tables_of(fake)
+    with drawing():
+        axes = link_status(Links.of(pairs, positions, fake.shape), pixel_um=None).axes[0]
+        lines = [[path.vertices for path in drawn.get_paths()] for drawn in axes.collections]
+    assert [len(part) for part in lines] == [count for _, count in status_counts(pairs)]
+    first = pairs[pairs["status"] == "rejected"].iloc[0]
+    place = positions[["x_px", "y_px"]].to_numpy()[[first["i"], first["j"]]]
+    height, width = frame_size(positions, fake.shape)
+    np.testing.assert_allclose(lines[2][0], place + np.array([width, height]) / 2)
+
+
+def test_pairs_of_frames_without_a_place_are_left_out() -> None:
+    fake = FakeRun()
+    positions, pairs = tables_of(fake)
+    links = Links.of(pairs, positions[positions["frame"] != 3], fake.shape)
+    assert len(links.status) == len(pairs) - ((pairs["i"] == 3) | (pairs["j"] == 3)).sum()
+
+
+def test_arrows_are_measured_minus_solved_with_a_scale() -> None:
+    fake = FakeRun(shape=(690 + 500, 1024 + 2 * 600), frame=(690, 1024))
+    positions, pairs = tables_of(fake)
+    pairs["status"] = "ok"
+    i, j = pairs["i"], pairs["j"]
+    for axis, off in (("x", 0.03), ("y", 0.04)):
+        place = positions[f"{axis}_px"].to_numpy()
+        pairs[f"d{axis}_px"] = place[j] - place[i] + off
+    with drawing():
+        figure, note = residual_vectors(Links.of(pairs, positions, fake.shape), pixel_um=None)
+        arrows = next(c for c in figure.axes[0].collections if hasattr(c, "scale"))
+        # a fifth of an arrow for 0.01 px, pointing down and right on the page
+        np.testing.assert_allclose(arrows.U, 0.03, atol=1e-9)
+        np.testing.assert_allclose(arrows.V, -0.04, atol=1e-9)
+        assert arrows.scale * 0.15 == pytest.approx(0.05)
+        key = next(a for a in figure.axes[0].artists if hasattr(a, "text"))
+    assert key.text.get_text() == "0.05 px"
+    assert note == ""
+
+
+def test_seams_are_coloured_by_the_size_of_their_step() -> None:
+    fake = FakeRun()
+    positions, pairs = tables_of(fake)
+    with drawing():
+        axes = seam_steps(Links.of(pairs, positions, fake.shape), pixel_um=None).axes[0]
+        shown = axes.collections[0].get_array()
+    known = pairs["grey_step"].abs().dropna()
+    np.testing.assert_allclose(np.sort(shown), np.sort(known))
+
+
+def test_maps_of_3906_frames_are_drawn_in_seconds_and_stay_legible() -> None:
+    fake = FakeRun(shape=(690 + 17 * 517, 1024 + 216 * 614), frame=(690, 1024))
+    positions, pairs = tables_of(fake)
+    assert len(positions) == 18 * 217
+    pairs.loc[40, "status"] = "ok"
+    pairs.loc[40, "dx_px"] += 5.0  # one pair that must not be lost among 11 000
+    links = Links.of(pairs, positions, fake.shape)
+    begun = time.process_time()
+    with drawing():
+        figure, note = residual_vectors(links, pixel_um=0.222)
+        png_bytes(figure, 200)
+        png_bytes(link_status(links, pixel_um=0.222), 200)
+        png_bytes(seam_steps(links, pixel_um=0.222), 200)
+        png_bytes(placement(positions, fake.shape, pixel_um=0.222), 200)
+        arrows = next(c for c in figure.axes[0].collections if hasattr(c, "scale"))
+    # 1.1 s of CPU time when written; generous for slow cores.
+    assert time.process_time() - begun < 20
+    x, y = arrows.XY.T * 1000 / 0.222
+    per_in = fake.shape[1] / len(figure.axes) / 5.8
+    cells = set(zip(x // (0.11 * per_in), y // (0.11 * per_in), strict=True))
+    assert len(cells) == len(x)  # one arrow in each place
+    assert re.fullmatch(rf"{len(x)} of \d+ accepted pairs.*Red: longer than drawn\.", note)
 
 
 def test_scatter_tells_r_p_n_and_the_interval() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import cemi_dask.report
+from cemi_dask import store
+from cemi_dask.contract import CONTRACT
 from cemi_dask.errors import ConfigError, StoreError, UnreadableError
 from cemi_dask.report import ReportOptions, write_report
 from tests.report.fake_run import FakeRun, write_fake_run
@@ -87,6 +89,25 @@ def test_numbers_of_the_run_are_told(page: str) -> None:
     assert "Peak memory" in section(page, "timings")
 
 
+def test_stitching_is_told_in_figures_and_numbers(run_folder: Path, page: str) -> None:
+    names = {path.stem for path in (run_folder / "figures").glob("*.png")}
+    assert names >= {"placement", "residuals", "loops", "vectors", "links", "seams"}
+    text = section(page, "stitching")
+    assert re.search(r"rival peak \d+", text)
+    for measure in ("Closing error of loops of 3", "Grey step", "positions along y"):
+        assert measure in text
+
+
+def test_tables_of_the_contract_alone_make_a_page(tmp_path: Path) -> None:
+    out = write_fake_run(tmp_path, FakeRun(), until="solve")
+    pairs = store.read_table(out / "tables", "pairs")
+    store.write_table(pairs[list(CONTRACT["pairs"])], out / "tables", "pairs")
+    text = section(write_report(out, options=QUICK).read_text(encoding="utf-8"), "stitching")
+    assert "Grey step" not in text
+    assert "Closing error of loops of 3" in text
+    assert not (out / "figures" / "seams.png").exists()
+
+
 def test_figures_are_the_same_bytes_every_time(run_folder: Path, page: str) -> None:
     import matplotlib
 
@@ -133,7 +154,9 @@ def test_without_pixel_size_lengths_are_in_pixels(tmp_path: Path) -> None:
     out = write_fake_run(tmp_path, FakeRun(pixel_um=None), points=False)
     text = write_report(out, options=QUICK).read_text(encoding="utf-8")
     assert "unknown" in text
-    assert re.search(r"x = \d+ px, y = \d+ px, lamella width [\d.]+ px", section(text, "details"))
+    assert re.search(
+        r"x = [\d.]+ px, y = [\d.]+ px, lamella width [\d.]+ px", section(text, "details")
+    )
     assert (out / "figures" / "correlation.png").is_file()  # no points: intervals alone
 
 

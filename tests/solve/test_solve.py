@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -231,6 +232,39 @@ def test_4000_frames_take_seconds():
     layout = solve(OverlapGraph.build(len(truth), FRAME, pairs))
     assert time.process_time() - start < 30  # measured 3-4 s; slack for shared machines
     assert np.sqrt((off(layout, truth) ** 2).mean()) < 0.02
+
+
+def test_table_of_pairs_tells_reasons_and_what_gain_leaves_at_the_seams():
+    rng = np.random.default_rng(12)
+    truth = grid_truth(3, 4, rng)
+    edges = list(grid_pairs(3, 4))
+    # Frame j is a fifth brighter and has a fifth more contrast; in the last pair as well, but
+    # that one contradicts the others.
+    grey = (100.0, 120.0, 20.0, 24.0)
+    pairs = [PairShift(i, j, (measured(truth, i, j, rng),), "ok", grey) for i, j in edges]
+    i, j = edges[-1]
+    pairs[-1] = PairShift(i, j, (measured(truth, i, j, rng, offset=(40, 0)),), "ok", grey)
+    pairs[0] = PairShift(*edges[0], status="empty", reason="no_texture")
+    rival = (measured(truth, *edges[1], rng),) * 2
+    pairs[1] = PairShift(*edges[1], rival, "ambiguous", grey, reason="rival_peak")
+    graph = OverlapGraph.build(12, FRAME, pairs)
+    options = SolveOptions(gain=False)
+    table = pairs_table(graph, solve(graph, options=options), options=options)
+    rows = {(r.i, r.j): r for r in table.itertuples()}
+    assert (rows[i, j].status, rows[i, j].reason) == ("rejected", "contradicted")
+    assert rows[edges[0]].reason == "no_texture"
+    assert (rows[edges[1]].status, rows[edges[1]].reason) == ("ambiguous", "rival_peak")
+    good = table[table["status"] == "ok"]
+    assert len(good) == len(edges) - 3
+    assert (good["reason"] == "").all()
+    np.testing.assert_allclose(good["grey_step"], 20.0)
+    np.testing.assert_allclose(good["contrast_ratio"], 1.2)
+    assert np.isnan([rows[edges[0]].grey_step, rows[i, j].grey_step]).all()
+    # Steps are those of corrected grey levels.
+    layout = replace(solve(graph, options=options), gain=np.full(12, 0.5), offset=np.arange(12.0))
+    again = pairs_table(graph, layout, options=options)
+    step = 0.5 * 20.0 + again["j"] - again["i"]
+    np.testing.assert_allclose(again["grey_step"][again["status"] == "ok"], step[good.index])
 
 
 def test_tables_have_the_contract_columns_first():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -74,7 +74,6 @@ def weighted_mean(
 class Feather(Blender):
     """Weighted mean whose weights rise from the frames' borders: no visible seams."""
 
-    keeps_noise: ClassVar[bool] = False
     method: Literal["feather"] = "feather"
     width_px: float = Field(
         default=64.0,
@@ -95,7 +94,6 @@ class Linear(Blender):
     distorted against each other show no doubled structure, and no hard seam either.
     """
 
-    keeps_noise: ClassVar[bool] = False
     method: Literal["linear"] = "linear"
     exponent: float = Field(
         default=8.0, ge=1.0, le=32.0, description="Power of the distance; larger: narrower band."
@@ -116,7 +114,6 @@ class Average(Blender):
     proportional to the square of its gain.
     """
 
-    keeps_noise: ClassVar[bool] = False
     method: Literal["average"] = "average"
 
     def __call__(self, box: Box, frames: Sequence[ShiftedFrame]) -> Float32:

@@ -25,8 +25,8 @@ Mask = npt.NDArray[np.bool_]
 
 # Accumulated grey levels and weights of a picture, their quotient and the grey levels written.
 MEAN_BYTES_PER_PX = 13
-# A frame while it is shifted, weighed and added: float32 of itself, its moved copy, its weights.
-FRAME_BYTES_PER_PX = 16
+# A frame while it is shifted, weighed and added: float32 of itself, its moved copies, its weights.
+FRAME_BYTES_PER_PX = 32
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Blender(Method):
 
     # Whether noise has the variance of a single frame wherever frames lie, however many
     # (within 5 %). Where not, it is lower in overlaps: textures and thresholds see a difference.
-    keeps_noise: ClassVar[bool]
+    keeps_noise: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, box: Box, frames: Sequence[ShiftedFrame]) -> Float32:

@@ -127,3 +127,15 @@ def test_distorted_overlaps_show_no_doubled_structure_and_no_torn_one(noise_sigm
     # hardly any.
     assert torn["nearest"] > 5
     assert torn["seam"] < 1
+
+
+@pytest.mark.parametrize("apart", range(296, 322))
+def test_overlaps_of_a_few_px_are_filled_from_either_frame(apart):
+    # From 304 px on no pixel is sound in both frames, at 303 there is one, at 320 none is shared.
+    frames = np.stack([np.full((60, 320), 50, np.float32), np.full((60, 320), 200, np.float32)])
+    layout = Layout(np.array([0.0, apart]), np.zeros(2), (60, 320))
+    row = render(Box(30, 0, 31, apart + 320), frames, layout, method=Seam(), dtype="f4")[0]
+    assert (row[: min(apart + 8, 312)] == 50).all()
+    assert (row[max(apart + 8, 312) :] == 200).all()
+    assert np.isnan(row).sum() == max(0, apart - 320)
+    assert set(row[~np.isnan(row)]) == {50, 200}

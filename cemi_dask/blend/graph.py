@@ -12,7 +12,9 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import Task, TaskRef
 
-from cemi_dask.blend.methods import BLENDERS, Blender, Feather
+from cemi_dask.blend.means import Feather
+from cemi_dask.blend.method import Blender
+from cemi_dask.blend.methods import BLENDERS
 from cemi_dask.blend.render import render
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frameset import Frames, plane
@@ -67,7 +69,7 @@ def _render_shard(
     box: Box, layout: Layout, method: Blender, dtype: np.dtype[Any], *blocks: npt.NDArray[Any]
 ) -> npt.NDArray[Any]:
     """One shard of the mosaic from the frame blocks that touch it."""
-    return render(box, map(plane, blocks), layout, method=method, dtype=dtype)
+    return render(box, [plane(block) for block in blocks], layout, method=method, dtype=dtype)
 
 
 def _mosaic_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -99,6 +101,12 @@ def _check_layout(frames: Frames, layout: Layout) -> None:
                 f"Layout.{name} is not finite for the used frames {bad[:8].tolist()}. Mark them "
                 "as not used, or give them a place."
             )
+    wrong = np.flatnonzero(used & (layout.gain <= 0))
+    if wrong.size:
+        raise InputError(
+            f"Layout.gain is {layout.gain[wrong[0]]:g} for frame {int(wrong[0])}; gains are "
+            "positive. Solve the layout anew, or mark the frame as not used."
+        )
     for name, values in (("x_px", layout.left_px), ("y_px", layout.y_px)):
         outside = np.flatnonzero(used & (values < -0.5))
         if outside.size:

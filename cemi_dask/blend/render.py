@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.blend.methods import Blender, ShiftedFrame
+from cemi_dask.blend.method import Blender, ShiftedFrame
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import Box, Layout, line_offsets
 from cemi_dask.resample import MARGIN_PX, shift_frame, shift_rows
@@ -17,7 +17,7 @@ from cemi_dask.resample import MARGIN_PX, shift_frame, shift_rows
 
 def render(
     box: Box,
-    planes: Iterable[npt.NDArray[Any]],
+    planes: Sequence[npt.NDArray[Any]],
     layout: Layout,
     *,
     method: Blender,
@@ -25,39 +25,46 @@ def render(
 ) -> npt.NDArray[Any]:
     """The mosaic's pixels in `box` (h, w) from frames and their places.
 
-    `planes` yields one frame (y, x) per row of `layout`, in its order; frames that are not
+    `planes` holds one frame (y, x) per row of `layout`, in its order; frames that are not
     used or do not touch the box are passed over, so the box may be any part of the mosaic and
     the layout any part that holds all frames touching it. Integer results are rounded half to
     even and clipped to 1..max where a frame lies, 0 elsewhere; float results are NaN there.
     Raises InputError for a frame of another size than the layout says, or with NaN pixels.
     """
     wide = box.expand(method.halo_px)
-    picture = method(wide, _shifted(wide, planes, layout))
+    shifted = (_shifted(plane, layout, k) for k, plane in enumerate(planes) if layout.used[k])
+    frames = [frame for frame in shifted if not frame.box.intersect(wide).empty]
+    picture = method(wide, frames)
     return _finish(picture[box.relative_to(wide).slices], np.dtype(dtype))
 
 
-def _shifted(
-    box: Box, planes: Iterable[npt.NDArray[Any]], layout: Layout
-) -> Iterator[ShiftedFrame]:
-    """The used frames that touch `box`, on the mosaic's pixel grid, one at a time."""
+def _shifted(plane: npt.NDArray[Any], layout: Layout, index: int) -> ShiftedFrame:
+    """Frame `index` of the layout on the mosaic's pixel grid, not computed yet."""
     height, width = layout.frame_shape
-    for index, plane in enumerate(planes):
-        if not layout.used[index]:
-            continue
-        x, y = float(layout.x_px[index]), float(layout.y_px[index])
-        grey = {"gain": float(layout.gain[index]), "offset": float(layout.offset[index])}
-        offsets = line_offsets(float(layout.shear[index]), height)
-        left, top = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-        place = Box(top, left, top + height, left + width)
-        if offsets is not None:
-            place = _lines_box(x + offsets, place)
-        if place.intersect(box).empty:
-            continue
+    x, y = float(layout.x_px[index]), float(layout.y_px[index])
+    gain = float(layout.gain[index])
+    grey = {"gain": gain, "offset": float(layout.offset[index])}
+    offsets = line_offsets(float(layout.shear[index]), height)
+    left, top = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+    place = Box(top, left, top + height, left + width)
+
+    def checked() -> npt.NDArray[Any]:
         _check_plane(plane, layout.frame_shape, (x, y))
-        if offsets is None:
-            yield ShiftedFrame(place, shift_frame(plane, x - left, y - top, **grey))
-        else:
-            yield _sheared(place, plane, x + offsets, y - top, **grey)
+        return plane
+
+    if offsets is None:
+        return ShiftedFrame(
+            place, lambda: shift_frame(checked(), x - left, y - top, **grey), gain=gain
+        )
+    begins, down_px = x + offsets, y - top
+    wide = _lines_box(begins, place)
+    # A row of the mosaic lies between two lines: its ends do too.
+    rows = np.clip(np.arange(height) - down_px, 0, height - 1)
+    ends = np.interp(rows, np.arange(height), begins)
+    starts = np.floor(ends + 0.5).astype(np.int64) - wide.x0
+    return ShiftedFrame(
+        wide, lambda: _sheared(wide, checked(), begins, down_px, **grey), starts, width, gain
+    )
 
 
 def _lines_box(starts_px: npt.NDArray[np.float64], place: Box) -> Box:
@@ -72,24 +79,18 @@ def _sheared(
     starts_px: npt.NDArray[np.float64],
     down_px: float,
     **grey: float,
-) -> ShiftedFrame:
-    """A frame whose lines start at `starts_px` (h) in the mosaic, moved down by `down_px`.
+) -> npt.NDArray[np.float32]:
+    """The pixels in `place` of a frame whose lines start at `starts_px` (h), moved by `down_px`.
 
     Lines are moved first, each by its own distance, so that the structure is straight before
     neighbouring lines are mixed for the fraction along y. Beside its ends a line is continued
     by mirroring, as the shift filter does above and below the frame.
     """
-    height, width = plane.shape
-    room = place.shape[1] - width
-    pad = room + 2 * MARGIN_PX
+    pad = place.shape[1] - plane.shape[1] + 2 * MARGIN_PX
     source = np.ascontiguousarray(plane, np.float32)
     wide = cv2.copyMakeBorder(source, 0, 0, pad, pad, cv2.BORDER_REFLECT_101)
     moved = shift_rows(wide, starts_px - place.x0)[:, pad : pad + place.shape[1]]
-    # A row of the mosaic lies between two lines: its ends do too.
-    rows = np.clip(np.arange(height) - down_px, 0, height - 1)
-    ends = np.interp(rows, np.arange(height), starts_px)
-    starts = np.floor(ends + 0.5).astype(np.int64) - place.x0
-    return ShiftedFrame(place, shift_frame(moved, 0.0, down_px, **grey), starts, width)
+    return shift_frame(moved, 0.0, down_px, **grey)
 
 
 def _check_plane(

@@ -16,6 +16,7 @@ from typing import Any
 from dask.utils import format_bytes
 
 from cemi_dask import frames
+from cemi_dask.blend import Blender
 from cemi_dask.denoise import Video
 from cemi_dask.denoise.training.looks import KEPT_FRAMES
 from cemi_dask.errors import ResourceError
@@ -27,8 +28,6 @@ from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.job import take_order
 from cemi_dask.pipeline.ledger import read_lines
 
-# Accumulated grey levels and weights of a shard, their quotient and the grey levels written.
-RENDER_BYTES_PER_PX = 13
 # Averaging: the frame's own arrays, each look's grey levels, and the recorded pictures that wait.
 AVERAGE_BYTES_PER_PX, LOOK_BYTES_PER_PX = 40, 4
 
@@ -168,7 +167,6 @@ def work(
     shard = min(config.mosaic.shard_px**2, mosaic)
     shards = math.ceil(mosaic / shard)
     blocks = math.ceil(frames / 4)
-    touched = math.ceil(shard / (frame * (1 - overlap) ** 2)) + 2
     cleaning = 0 if config.denoise is None else config.denoise.memory_bytes(frame)
     plain = [
         # stage, items, bytes written, bytes in memory beside the worker's base
@@ -177,7 +175,7 @@ def work(
         ("solve", 0, 0, 0),
         ("train", 1, TRAINED_BYTES, training_bytes(config.denoise, frame)),
         ("denoise", blocks if config.denoise else 0, frames * frame, cleaning),
-        ("blend", shards, mosaic, RENDER_BYTES_PER_PX * shard + touched * frame),
+        ("blend", shards, mosaic, blending_bytes(config.blend, shard, frame, overlap)),
         ("pyramid", math.ceil(shards / 3), mosaic // 3, 6 * shard),
         ("segment", 2 * shards if config.segment else 0, mosaic // 4, 24 * shard),
         ("analyse", shards if config.analyse else 0, 0, 24 * shard),
@@ -187,6 +185,13 @@ def work(
         (stage, items, writes if items else 0, WORKER_BASE + memory)
         for stage, items, writes, memory in plain
     ]
+
+
+def blending_bytes(method: Blender, shard: int, frame: int, overlap: float) -> int:
+    """Bytes a worker needs for blending a shard of so many px, the frames it reads included."""
+    area = math.ceil((math.sqrt(shard) + 2 * method.halo_px) ** 2)
+    touched = math.ceil(area / (frame * (1 - overlap) ** 2)) + 2
+    return method.memory_bytes(area, frame, touched) + touched * frame
 
 
 def training_bytes(method: Any, frame: int) -> int:

@@ -259,6 +259,10 @@ def blend_stage(context: Context, pictures: Frames, layout: Layout) -> store.Mos
     """Level 0 of the mosaic."""
     config = context.config
     with context.stage("blend") as scope:
+        context.facts["blender"] = {
+            **config.blend.model_dump(mode="json"),
+            "keeps_noise": config.blend.keeps_noise,
+        }
         shard_px = store.fit_shard(layout.shape, config.mosaic)
         array = blend.blend(pictures, layout, method=config.blend, shard_px=shard_px)
         return store.write_mosaic(

@@ -48,6 +48,9 @@ def mosaic_sections(
         figure = mosaic_figures.overview(small, data.mosaic.shape, details, pixel_um=data.pixel_um)
         alt = "The whole mosaic with axes and a scale bar"
         caption = "Pale grey: no frame."
+        if isinstance(blender := data.run.get("blender"), dict):
+            noise = "the same" if blender["keeps_noise"] else "lower"
+            caption += f" Blended by {blender['method']}: noise is {noise} where frames overlap."
         if details:
             caption += " Orange frames: the details shown below."
         sections.append(

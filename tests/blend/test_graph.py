@@ -24,18 +24,6 @@ def grid_of_frames(rows, cols, seed=0):
     return Frames.from_array(pixels), Layout(x, y, FRAME).to_origin()
 
 
-@pytest.mark.parametrize("method", ["feather", "linear", "average", "nearest", "first"])
-@pytest.mark.parametrize("shard_px", [31, 64, 100])
-def test_chunks_equal_whole(method, shard_px):
-    frames, layout = grid_of_frames(4, 5)
-    with dask.config.set(scheduler="sync"):
-        whole = blend(frames, layout, method=method, shard_px=4096)
-        assert whole.numblocks == (1, 1)
-        pieces = blend(frames, layout, method=method, shard_px=shard_px)
-        np.testing.assert_array_equal(pieces.compute(), whole.compute())
-        assert pieces.compute().shape == layout.shape
-
-
 def test_each_shard_depends_on_exactly_the_frames_that_touch_it():
     frames, layout = grid_of_frames(4, 5)
     mosaic = blend(frames, layout, shard_px=64)
@@ -105,6 +93,15 @@ def test_layout_of_other_frames_is_refused():
     x[2] = np.nan
     with pytest.raises(InputError, match=r"x_px is not finite.*\[2\]"):
         blend(frames, Layout(x, layout.y_px, FRAME))
+
+
+def test_gain_that_is_not_positive_is_refused():
+    frames, layout = grid_of_frames(2, 2)
+    gain = np.array([1.0, 1.0, 0.0, 1.0])
+    with pytest.raises(InputError, match="gain is 0 for frame 2"):
+        blend(frames, Layout(layout.x_px, layout.y_px, FRAME, gain=gain))
+    used = gain > 0
+    blend(frames, Layout(layout.x_px, layout.y_px, FRAME, gain=gain, used=used))
 
 
 def test_unknown_place_of_an_unused_frame_does_no_harm():

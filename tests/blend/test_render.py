@@ -153,6 +153,20 @@ def test_average_of_n_frames_has_noise_smaller_by_root_n():
     assert mosaic.std() == pytest.approx(10, rel=0.05)  # 10800 pixels: 0.7 % sampling error
 
 
+def test_average_of_frames_of_unlike_gain_has_the_least_noise_there_can_be():
+    # Recorded noise of 10, amplified to 5, 10 and 20: no unbiased mean has a lower variance
+    # than 1 / sum(1 / variance) (Gauss and Markov); the plain mean's is 2.5 times that.
+    rng = np.random.default_rng(0)
+    gain = np.array([0.5, 1.0, 2.0])
+    layout = Layout(np.zeros(3), np.zeros(3), FRAME, gain=gain)
+    frames = (120 / gain[:, None, None] + rng.normal(0, 10, (3, *FRAME))).astype(np.float32)
+    mosaic = render(Box(0, 0, *FRAME), frames, layout, method=Average(), dtype=np.float32)
+    inner = mosaic[8:-8, 8:-8]
+    least = 1 / (1 / (10 * gain) ** 2).sum()
+    assert inner.mean() == pytest.approx(120, abs=0.3)  # standard error 0.05
+    assert inner.var() == pytest.approx(least, rel=0.06)  # 7700 pixels: 1.6 %
+
+
 def test_integers_are_rounded_and_clipped_to_their_range():
     layout = Layout(
         np.array([0.0]), np.array([0.0]), FRAME, gain=np.array([1.0]), offset=np.array([0.4])

@@ -158,19 +158,6 @@ def random_tiles(seed=0):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.method)
-@pytest.mark.parametrize("shard_px", [31, 64])
-def test_chunks_equal_whole_with_sheared_frames(method, shard_px):
-    pixels, layout = random_tiles()
-    frames = Frames.from_array(pixels)
-    with dask.config.set(scheduler="sync"):
-        total = blend(frames, layout, method=method, shard_px=4096, dtype="float32")
-        pieces = blend(frames, layout, method=method, shard_px=shard_px, dtype="float32")
-        assert total.numblocks == (1, 1)
-        np.testing.assert_array_equal(pieces.compute(), total.compute())
-    assert total.shape == layout.shape
-
-
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.method)
 def test_any_box_equals_that_part_of_the_whole_to_the_bit(method):
     pixels, layout = random_tiles(seed=1)
     total = render(whole(layout), pixels, layout, method=method, dtype=np.float32)

@@ -249,6 +249,7 @@ def run_json(fake: FakeRun, frames: pd.DataFrame, done: tuple[str, ...]) -> dict
         "versions": {"python": "3.11.9", "numpy": "2.4.6", "dask": "2026.8.0"},
         "config": {"denoise": {"method": "fourier"}, "analyse": {"hardness": None}},
         "config_yaml": CONFIG_YAML,
+        "blender": {"method": "feather", "width_px": 64.0, "keeps_noise": False},
         "pixel_um": fake.pixel_um,
         "mosaic_shape": list(fake.shape),
         "frames": {"taken": len(frames), "used": used, "rejected": len(frames) - used},

@@ -56,6 +56,11 @@ def test_a_whole_run_fills_every_section(page: str) -> None:
         assert "<img" in section(page, key)
 
 
+def test_the_mosaic_says_what_blending_does_to_noise(page: str) -> None:
+    text = section(page, "mosaic")
+    assert "Blended by feather: noise is lower where frames overlap." in text
+
+
 def test_the_page_needs_nothing_but_itself(page: str) -> None:
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources

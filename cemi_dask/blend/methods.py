@@ -18,7 +18,7 @@ from pydantic import Field
 
 from cemi_dask.geometry import Box
 from cemi_dask.methods import Method, Registry
-from cemi_dask.resample import MARGIN_PX
+from cemi_dask.resample import border_distance_px
 
 Float32 = npt.NDArray[np.float32]
 
@@ -75,20 +75,12 @@ class Blender(Method):
         """The picture in `box`, NaN where no frame lies; `frames` come in ascending order."""
 
 
-def border_distance_px(length: int) -> Float32:
-    """Distance in px from each of `length` pixel centres to the nearer end, less the margin.
-
-    Zero or negative within the margin where the shift filter saw mirrored pixels.
-    """
-    centre = np.arange(length, dtype=np.float32) + np.float32(0.5)
-    nearer: Float32 = np.minimum(centre, np.float32(length) - centre) - np.float32(MARGIN_PX)
-    return nearer
-
-
 def ramp_weights(shape: tuple[int, int], ramp_px: float) -> tuple[Float32, Float32]:
     """Weights along (y, x) that rise from each border to 1 over `ramp_px`, at least 1e-6."""
     ramp_y, ramp_x = (
-        np.clip(border_distance_px(n) / np.float32(ramp_px), _MARGIN_WEIGHT, np.float32(1))
+        np.clip(
+            border_distance_px(np.arange(n), n) / np.float32(ramp_px), _MARGIN_WEIGHT, np.float32(1)
+        )
         for n in shape
     )
     return ramp_y, ramp_x
@@ -102,7 +94,7 @@ def distance_weights(shape: tuple[int, int], exponent: float) -> tuple[Float32, 
     """
     weight_y, weight_x = (
         np.where(
-            (distance := border_distance_px(n)) > 0,
+            (distance := border_distance_px(np.arange(n), n)) > 0,
             np.maximum(
                 (np.maximum(distance, 0) / np.float32(n / 2)) ** np.float32(exponent),
                 np.float32(1e-12),
@@ -154,7 +146,7 @@ def best_frame(box: Box, frames: Iterable[ShiftedFrame], *, by_distance: bool) -
         if part.empty:
             continue
         there = part.relative_to(box).slices
-        distance_y, distance_x = (border_distance_px(n) for n in frame.shape)
+        distance_y, distance_x = (border_distance_px(np.arange(n), n) for n in frame.shape)
         if not by_distance:
             distance_y, distance_x = np.sign(distance_y), np.sign(distance_x)
         score = frame.on_pixels(

@@ -94,8 +94,11 @@ def main() -> None:
 
 def methods(folder: Path, training: Sequence[Field], sigma: float) -> dict[str, Denoiser]:
     """Label -> denoiser: the classical ones, the shipped networks, the paper's."""
-    names = [name for name in DENOISERS.classes() if name not in ("network", "video")]
-    found = {name: DENOISERS.parse(name) for name in names}
+    found = {
+        name: DENOISERS.parse(name)
+        for name, cls in DENOISERS.classes().items()
+        if cls.needs == "frame" and name != "network"
+    }
     strength = tuned(
         training, lambda noisy, factor: [NonLocalMeans(strength=factor * sigma)(f) for f in noisy]
     )

@@ -6,9 +6,11 @@ alone (what `denoise: {method: video}` does in a run), `pairs` against the noise
 each frame's true corner. PSNR is of frames of another specimen, with noise of their own, against
 their noise-free pictures, beside the classical default and, where a Python with the package
 bm3d is given (its licence forbids commercial use), BM3D. CPU seconds: of the whole training
-(preparing frames and layout not counted), or of one frame denoised.
+(preparing frames and layout not counted), or of one frame denoised. `overlap` needs the frames
+around a frame, so it is measured on those of the run, each against its own noise-free picture.
 
     python benchmarks/training.py --out /tmp/training --bm3d-python /path/to/python
+    python benchmarks/training.py --out /tmp/training --only overlap
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import pandas as pd
 from dask.base import compute
 from measure import peak_mib, show
 
-from cemi_dask.denoise import Denoiser, Fourier, Network, Video
+from cemi_dask.denoise import Denoiser, Fourier, Network, Video, denoise
 from cemi_dask.denoise.checkpoints import ModelCard, first_network, save_model
 from cemi_dask.denoise.training.options import FitOptions, LossOptions
 from cemi_dask.denoise.training.sources import AlignedPair, AlignedPairs, Augmentation
@@ -60,7 +62,9 @@ def main() -> None:
     parser.add_argument("--init", help="weights to start from: a shipped model or a file")
     parser.add_argument("--learning-rate", type=float, default=Video().learning_rate)
     parser.add_argument("--held-out", type=int, default=3, help="frames to judge by")
-    parser.add_argument("--only", nargs="+", default=["video", "pairs"])
+    parser.add_argument(
+        "--only", nargs="+", choices=("overlap", "video", "pairs"), default=["video", "pairs"]
+    )
     parser.add_argument("--bm3d-python", type=Path, help="a Python that can import bm3d")
     given = parser.parse_args()
     options = SimulateOptions(
@@ -82,8 +86,11 @@ def main() -> None:
     if given.bm3d_python is not None:
         rows.append(["bm3d", *bm3d(given, noisy, clean)])
     for kind in given.only:
-        seconds, path = train(kind, method, solved, given.out, options)
-        rows.append([kind, *applied(Network(model=str(path)), noisy, clean)[:2], seconds])
+        if kind == "overlap":
+            rows += overlap(solved, options, given.out / "videos")
+        else:
+            seconds, path = train(kind, method, solved, given.out, options)
+            rows.append([kind, *applied(Network(model=str(path)), noisy, clean)[:2], seconds])
         show(["method", "PSNR dB", "least", "CPU s"], rows)
     print(f"{given.iterations} steps, sigma {given.noise:g}, peak memory {peak_mib():.0f} MiB")
 
@@ -161,6 +168,21 @@ def sharp_pairs(solved: SolvedRun, options: SimulateOptions, videos: Path) -> Se
             )
         )
     return pairs
+
+
+def overlap(solved: SolvedRun, options: SimulateOptions, videos: Path) -> list[list[Any]]:
+    """The rows of the run's own frames: noisy, and averaged with those around them."""
+    raw = solved.frames()
+    truth = np.stack([255 * pair.target for pair in sharp_pairs(solved, options, videos)])
+    averaged = denoise(raw, method="overlap", layout=solved.layout(raw.frame_shape))
+    noisy = raw.data.compute(scheduler="synchronous")
+    begun = time.process_time()
+    found = averaged.data.compute(scheduler="synchronous")
+    seconds = (time.process_time() - begun) / len(raw)
+    return [
+        ["(noisy, of the run)", *quality(noisy, truth), 0.0],
+        ["overlap, of the run", *quality(found, truth), seconds],
+    ]
 
 
 def applied(method: Denoiser, noisy: Frame, clean: Frame) -> list[float]:

@@ -7,7 +7,7 @@ centre at the coordinate (0, 0).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -197,6 +197,26 @@ class Layout:
             return self
         x0, y0 = self.left_px[self.used].min(), self.y_px[self.used].min()
         return replace(self, x_px=self.x_px - x0, y_px=self.y_px - y0)
+
+    def part(self, indices: npt.NDArray[np.int64]) -> Layout:
+        """The layout of some frames only, in the given order."""
+        arrays = (f.name for f in fields(self) if f.name != "frame_shape")
+        return replace(self, **{name: getattr(self, name)[indices] for name in arrays})
+
+    def check_fits(self, count: int, frame_shape: tuple[int, int]) -> None:
+        """Nothing, or InputError where this does not place `count` frames of `frame_shape`."""
+        if count != len(self) or frame_shape != self.frame_shape:
+            raise InputError(
+                f"The layout places {len(self)} frames of {self.frame_shape} px, but there are "
+                f"{count} frames of {frame_shape} px. Solve the layout of these frames."
+            )
+        for name in ("x_px", "y_px", "gain", "offset", "shear"):
+            bad = np.flatnonzero(self.used & ~np.isfinite(getattr(self, name)))
+            if bad.size:
+                raise InputError(
+                    f"Layout.{name} is not finite for the used frames {bad[:8].tolist()}. Mark "
+                    "them as not used, or give them a place."
+                )
 
     def frame_box(self, index: int) -> Box:
         """Smallest box of whole mosaic pixels that holds frame `index`, all its lines."""

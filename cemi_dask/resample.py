@@ -84,6 +84,17 @@ def shift_frame(
     return np.asarray(moved, dtype=np.float32)
 
 
+def border_distance_px(at_px: npt.NDArray[Any], length: int) -> Float32:
+    """Distance in px of places of a line of `length` px from its nearer end, less the margin.
+
+    `at_px` are pixel coordinates: 0 is the centre of the first pixel. Zero or negative within
+    the margin where the shift filter saw mirrored pixels, and outside of the line.
+    """
+    centre = at_px.astype(np.float32) + np.float32(0.5)
+    nearer: Float32 = np.minimum(centre, np.float32(length) - centre) - np.float32(MARGIN_PX)
+    return nearer
+
+
 def shift_rows(
     plane: npt.NDArray[Any], right_px: npt.NDArray[np.float64], *, fill: float = np.nan
 ) -> Float32:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
 import dask.array as da
@@ -52,17 +51,9 @@ def blend(
         touching = layout.frames_in(box.expand(blender.halo_px))
         key = (name, row, col)
         blocks = [TaskRef((data.name, int(i), 0, 0)) for i in touching]
-        tasks[key] = Task(
-            key, _render_shard, box, part_of(layout, touching), blender, kind, *blocks
-        )
+        tasks[key] = Task(key, _render_shard, box, layout.part(touching), blender, kind, *blocks)
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[data])
     return da.Array(graph, name, chunks=grid.dask_chunks, dtype=kind)
-
-
-def part_of(layout: Layout, indices: npt.NDArray[np.int64]) -> Layout:
-    """The layout of some frames only, in the given order."""
-    arrays = (f.name for f in fields(layout) if f.name != "frame_shape")
-    return replace(layout, **{name: getattr(layout, name)[indices] for name in arrays})
 
 
 def _render_shard(
@@ -87,28 +78,15 @@ def _layout_values(layout: Layout) -> list[Any]:
 
 
 def _check_layout(frames: Frames, layout: Layout) -> None:
-    if len(frames) != len(layout) or frames.frame_shape != layout.frame_shape:
-        raise InputError(
-            f"The layout places {len(layout)} frames of {layout.frame_shape} px, but there are "
-            f"{len(frames)} frames of {frames.frame_shape} px. Solve the layout of these frames."
-        )
-    used = layout.used
-    for name in ("x_px", "y_px", "gain", "offset", "shear"):
-        values = getattr(layout, name)
-        bad = np.flatnonzero(used & ~np.isfinite(values))
-        if bad.size:
-            raise InputError(
-                f"Layout.{name} is not finite for the used frames {bad[:8].tolist()}. Mark them "
-                "as not used, or give them a place."
-            )
-    wrong = np.flatnonzero(used & (layout.gain <= 0))
+    layout.check_fits(len(frames), frames.frame_shape)
+    wrong = np.flatnonzero(layout.used & (layout.gain <= 0))
     if wrong.size:
         raise InputError(
             f"Layout.gain is {layout.gain[wrong[0]]:g} for frame {int(wrong[0])}; gains are "
             "positive. Solve the layout anew, or mark the frame as not used."
         )
     for name, values in (("x_px", layout.left_px), ("y_px", layout.y_px)):
-        outside = np.flatnonzero(used & (values < -0.5))
+        outside = np.flatnonzero(layout.used & (values < -0.5))
         if outside.size:
             raise InputError(
                 f"Layout.{name} puts the first pixel of frame {int(outside[0])} at "

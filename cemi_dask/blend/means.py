@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from cemi_dask.blend.method import Blender, Float32, ShiftedFrame, border_distance_px
+from cemi_dask.blend.method import Blender, Float32, ShiftedFrame
 from cemi_dask.geometry import Box
+from cemi_dask.resample import border_distance_px
 
 # Weight of the outermost pixels, which the filter makes of mirrored ones: they count only
 # where no other frame has better ones (a millionth is under 1/1000 grey level).
@@ -19,7 +20,9 @@ _MARGIN_WEIGHT = np.float32(1e-6)
 def ramp_weights(shape: tuple[int, int], ramp_px: float) -> tuple[Float32, Float32]:
     """Weights along (y, x) that rise from each border to 1 over `ramp_px`, at least 1e-6."""
     ramp_y, ramp_x = (
-        np.clip(border_distance_px(n) / np.float32(ramp_px), _MARGIN_WEIGHT, np.float32(1))
+        np.clip(
+            border_distance_px(np.arange(n), n) / np.float32(ramp_px), _MARGIN_WEIGHT, np.float32(1)
+        )
         for n in shape
     )
     return ramp_y, ramp_x
@@ -33,7 +36,7 @@ def distance_weights(shape: tuple[int, int], exponent: float) -> tuple[Float32, 
     """
     weight_y, weight_x = (
         np.where(
-            (distance := border_distance_px(n)) > 0,
+            (distance := border_distance_px(np.arange(n), n)) > 0,
             np.maximum(
                 (np.maximum(distance, 0) / np.float32(n / 2)) ** np.float32(exponent),
                 np.float32(1e-12),

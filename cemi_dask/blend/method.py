@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cemi_dask.geometry import Box
 from cemi_dask.methods import Method
-from cemi_dask.resample import MARGIN_PX
+from cemi_dask.resample import border_distance_px
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -81,7 +81,9 @@ class ShiftedFrame:
 
     def sound(self, part: Box) -> Mask:
         """Which pixels of `part` the frame covers with no mirrored pixel in the shift filter."""
-        along_y, along_x = ((border_distance_px(n) > 0).astype(np.float32) for n in self.shape)
+        along_y, along_x = (
+            (border_distance_px(np.arange(n), n) > 0).astype(np.float32) for n in self.shape
+        )
         return self.on_pixels(along_y, along_x, part) > 0
 
 
@@ -105,13 +107,3 @@ class Blender(Method):
         The frames as recorded are not counted; the halo belongs to the area.
         """
         return MEAN_BYTES_PER_PX * area_px + FRAME_BYTES_PER_PX * frame_px
-
-
-def border_distance_px(length: int) -> Float32:
-    """Distance in px from each of `length` pixel centres to the nearer end, less the margin.
-
-    Zero or negative within the margin where the shift filter saw mirrored pixels.
-    """
-    centre = np.arange(length, dtype=np.float32) + np.float32(0.5)
-    nearer: Float32 = np.minimum(centre, np.float32(length) - centre) - np.float32(MARGIN_PX)
-    return nearer

@@ -13,9 +13,9 @@ from cemi_dask.blend.method import (
     Blender,
     Float32,
     ShiftedFrame,
-    border_distance_px,
 )
 from cemi_dask.geometry import Box
+from cemi_dask.resample import border_distance_px
 
 # Score of the outermost pixels along y or x, which the filter makes of mirrored ones.
 _MARGIN_SCORE = np.float32(1e-6)
@@ -37,7 +37,7 @@ def owners(box: Box, frames: Sequence[ShiftedFrame], *, by_distance: bool) -> np
         if part.empty:
             continue
         there = part.relative_to(box).slices
-        distance_y, distance_x = (border_distance_px(n) for n in frame.shape)
+        distance_y, distance_x = (border_distance_px(np.arange(n), n) for n in frame.shape)
         if not by_distance:
             distance_y, distance_x = np.sign(distance_y), np.sign(distance_x)
         score = frame.on_pixels(

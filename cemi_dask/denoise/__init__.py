@@ -1,4 +1,4 @@
-"""Denoised frames from noisy ones, frame by frame: classical methods and the interface of all."""
+"""Denoised frames from noisy ones, classical methods, networks, and the interface of all."""
 
 from cemi_dask.denoise.align_geometry import PairGeometry
 from cemi_dask.denoise.alignment import Alignment, align_pair, fit_grey_levels
@@ -9,6 +9,7 @@ from cemi_dask.denoise.method import Denoiser
 from cemi_dask.denoise.metrics import Measures, Ruler
 from cemi_dask.denoise.network import Network
 from cemi_dask.denoise.noise import NoiseModel, estimate_noise, estimate_noise_model
+from cemi_dask.denoise.overlap import Overlap
 from cemi_dask.denoise.stage import DENOISERS, denoise
 from cemi_dask.denoise.transform import Dct, Fourier
 from cemi_dask.denoise.video import Video
@@ -26,6 +27,7 @@ __all__ = [
     "Network",
     "NoiseModel",
     "NonLocalMeans",
+    "Overlap",
     "PairGeometry",
     "Ruler",
     "Video",

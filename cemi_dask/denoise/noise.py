@@ -40,6 +40,11 @@ class NoiseModel:
         """The same standard deviation `sigma` (grey levels) at every grey level."""
         return cls(0.0, sigma * sigma, sigma * sigma)
 
+    def scaled(self, gain: float, offset: float) -> NoiseModel:
+        """The noise of ``gain * frame + offset``."""
+        slope, square = gain * self.slope, gain * gain
+        return NoiseModel(slope, square * self.offset - slope * offset, square * self.mean_variance)
+
     def variance(self, grey: FloatFrame) -> FloatFrame:
         """Noise variance (grey levels^2, float32) at each of the levels `grey`."""
         fitted = np.float32(self.slope) * grey + np.float32(self.offset)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cemi_dask.denoise.checkpoints import file_sha256, is_file_name, model_path
 from cemi_dask.denoise.inference import Device, Precision
-from cemi_dask.denoise.method import Denoiser
+from cemi_dask.denoise.method import Denoiser, Needs
 from cemi_dask.denoise.network import Network
 from cemi_dask.denoise.networks import PRESETS, NetworkChoice, RRDBSpec, UNetSpec
 
@@ -24,7 +24,7 @@ class Video(Denoiser):
     whose noise is independent, and a layout good to 0.3 px.
     """
 
-    trains: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "training"
 
     method: Literal["video"] = "video"
     network: NetworkChoice = None

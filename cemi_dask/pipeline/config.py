@@ -91,7 +91,7 @@ class RunConfig(_Options):
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages of this run in order: all, but train only for a denoiser that asks for it."""
-        trains = self.denoise is not None and self.denoise.trains
+        trains = self.denoise is not None and self.denoise.needs == "training"
         return tuple(stage for stage in STAGES if trains or stage != "train")
 
     def dump(self) -> dict[str, Any]:

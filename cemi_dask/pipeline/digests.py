@@ -19,7 +19,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "register": ("frames",),
     "solve": ("register",),
     "train": ("solve",),
-    "denoise": ("frames", "train"),
+    "denoise": ("frames", "solve", "train"),
     "blend": ("solve", "denoise"),
     "pyramid": ("blend",),
     "segment": ("blend",),
@@ -75,9 +75,20 @@ def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, s
         inputs = {**inputs, "analyse": file_identity(hardness_file(config.analyse, base))}
     digests: dict[str, str] = {}
     for stage in config.stages:
-        before = [digests[name] for name in UPSTREAM[stage] if name in config.stages]
+        before = [digests[name] for name in upstream(stage, config)]
         digests[stage] = digest_of(stage, options.get(stage), inputs.get(stage), before)
     return digests
+
+
+def upstream(stage: str, config: RunConfig) -> list[str]:
+    """The stages of this run whose results `stage` reads.
+
+    A frame that is denoised alone does not depend on where it lies.
+    """
+    left = set(config.stages)
+    if stage == "denoise" and (config.denoise is None or config.denoise.needs == "frame"):
+        left.remove("solve")
+    return [name for name in UPSTREAM[stage] if name in left]
 
 
 def weights(config: RunConfig) -> str | None:

@@ -34,7 +34,7 @@ def denoise_files(source: str, target: Path, *, method: str, cluster: str | None
     that cannot be used, ConfigError for a target that does not fit the source.
     """
     denoiser = denoise.DENOISERS.parse(method)
-    denoiser.refuse_untrained()
+    denoiser.refuse_alone()
     origin = Path(source)
     if not (origin.exists() or has_magic(source)):
         raise UnreadableError(f"{source} does not exist. Correct the path.")

@@ -212,14 +212,19 @@ def refuse_unlinked_grid(raw: Frames, pairs: pd.DataFrame) -> None:
 # ---------------------------------------------------------------- denoise, blend
 
 
-def denoise_stage(context: Context, raw: Frames, method: denoise.Denoiser | None) -> Frames:
+def denoise_stage(
+    context: Context, raw: Frames, layout: Layout, method: denoise.Denoiser | None
+) -> Frames:
     """The denoised frames, stored beside the raw ones; the raw frames without a denoiser."""
     with context.stage("denoise") as scope:
         if method is None:
             return raw
         context.facts["denoiser"] = denoiser_facts(method)
         scope.compute.resources = gpu_wanted(context.client, getattr(method, "device", "cpu"))
-        blocks = raw.delayed()
+        # The graph knows a frame's neighbours; frames alone are cleaned as they are stored.
+        in_graph = method.needs == "neighbours"
+        source = denoise.denoise(raw, method=method, layout=layout) if in_graph else raw
+        blocks = source.delayed()
         folder = str(context.folder.frames)
         raw_keys: list[str] = context.facts["frame_keys"]
         items, first = {}, 0
@@ -231,8 +236,11 @@ def denoise_stage(context: Context, raw: Frames, method: denoise.Denoiser | None
             for start in range(0, count, DENOISE_BLOCK):
                 place = first + start
                 part = blocks[place : place + min(DENOISE_BLOCK, count - start)]
-                items[f"denoise/{Path(key).name}-{start:05d}"] = named_task(
-                    "denoise", denoise_and_store, part, method, place, (folder, key, start)
+                where = folder, key, start
+                items[f"denoise/{Path(key).name}-{start:05d}"] = (
+                    named_task("denoise", store.write_frames, *where, part)
+                    if in_graph
+                    else named_task("denoise", denoise_and_store, part, method, place, where)
                 )
             first += count
         scope.compute(items)
@@ -355,7 +363,7 @@ def walk(context: Context) -> Iterator[str]:
     if "train" in context.config.stages:
         method = train_stage(context, raw, method)
         yield "train"
-    pictures = denoise_stage(context, raw, method)
+    pictures = denoise_stage(context, raw, layout, method)
     yield "denoise"
     blend_stage(context, pictures, layout)
     yield "blend"

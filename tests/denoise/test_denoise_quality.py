@@ -11,7 +11,9 @@ from cemi_dask.simulate import Specimen
 
 SHAPE = (400, 512)
 SIGMA = 25.0
-CLASSICAL = [name for name in DENOISERS.classes() if name not in ("network", "video")]
+CLASSICAL = [
+    name for name, cls in DENOISERS.classes().items() if cls.needs == "frame" and name != "network"
+]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ _ON_LINE = 0.15  # periods by which a peak may be off the nearest line
 _LEAST_SHARE = 0.15  # of the structure's variance that the wave must hold
 _BARE_SHARE = 0.8  # from there on, the overlap is a lattice whatever the peaks say
 _LEAST_AWAY_PX = 3.0  # between peaks, before they tell anything of a lattice
+_ALONG_PX = (-24.0, -9.0, -4.0, 4.0, 9.0, 24.0)  # ways along lamellae that are tried
 _STEPS = 4  # of Newton's method to the wave's frequency
 _SIDE_PX = 24  # least side of an overlap in which a frequency can be told
 
@@ -37,17 +38,12 @@ def find_lattice(
     first = np.asarray(rivals[0], float)
     apart = np.asarray(rivals[1:], float).reshape(-1, 2) - first
     whole = np.round(first).astype(int)
-    boxes = overlap_boxes(fixed.shape, int(whole[0]), int(whole[1]))
-    if min(boxes[0].shape) < _SIDE_PX:
+    seen = _overlap_waves(fixed, moving, whole)
+    if seen is None:
         return None
-    parts = [
-        _Part.of(picture.detail[box.slices])
-        for picture, box in zip((fixed, moving), boxes, strict=True)
-    ]
-    wave = _strongest(parts)
+    parts, wave, share = seen
     waves = [part.amplitude(wave) for part in parts]
     powers = [2 * abs(amplitude) ** 2 for amplitude in waves]
-    share = min(power / part.structure for power, part in zip(powers, parts, strict=True))
     off = apart @ wave
     told = np.hypot(*apart.T).max(initial=0.0) >= _LEAST_AWAY_PX
     if share < (_LEAST_SHARE if told else _BARE_SHARE):
@@ -63,6 +59,42 @@ def find_lattice(
     )
     sigma = float(np.sqrt(max(phase, 0.0)) / (2 * np.pi) * np.hypot(*step))
     return Lattice(float(wave[0]), float(wave[1]), float(at[0]), float(at[1]), sigma)
+
+
+def places_alike(
+    fixed: Prepared, moving: Prepared, place: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Displacements (dx, dy) px at which an overlap of lamellae would agree as at `place`.
+
+    Some whole periods away across the lamellae, and some way along them; none where no wave
+    holds a part of the overlap's structure.
+    """
+    seen = _overlap_waves(fixed, moving, np.round(place).astype(int))
+    if seen is None or seen[2] < _LEAST_SHARE:
+        return []
+    wave = seen[1]
+    step = wave / (wave @ wave)
+    along = np.array([-wave[1], wave[0]]) / np.hypot(*wave)
+    moves = [m * step for m in (-2, -1, 1, 2)] + [m * along for m in _ALONG_PX]
+    return [(float(place[0] + x), float(place[1] + y)) for x, y in moves]
+
+
+def _overlap_waves(
+    fixed: Prepared, moving: Prepared, whole: npt.NDArray[np.int64]
+) -> tuple[list[_Part], Vector, float] | None:
+    """Both frames' parts of the overlap at a whole-px displacement, the wave that is strongest
+    in them, and the least part of their structure's variance that it holds; None where small.
+    """
+    boxes = overlap_boxes(fixed.shape, int(whole[0]), int(whole[1]))
+    if min(boxes[0].shape) < _SIDE_PX:
+        return None
+    parts = [
+        _Part.of(picture.detail[box.slices])
+        for picture, box in zip((fixed, moving), boxes, strict=True)
+    ]
+    wave = _strongest(parts)
+    share = min(2 * abs(part.amplitude(wave)) ** 2 / part.structure for part in parts)
+    return parts, wave, share
 
 
 @dataclass(frozen=True)

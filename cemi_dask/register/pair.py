@@ -21,10 +21,10 @@ from cemi_dask.register.correlate import (
     overlap_score,
 )
 from cemi_dask.register.distorted import typical_displacement
-from cemi_dask.register.lattice import find_lattice
+from cemi_dask.register.lattice import find_lattice, places_alike
 from cemi_dask.register.options import RegisterOptions
 from cemi_dask.register.prepare import Prepared
-from cemi_dask.register.refine import refine
+from cemi_dask.register.refine import Refined, refine
 
 _MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot be matched
 _COARSE_VARIANCE_PX2 = 0.25  # of a peak that was not refined
@@ -48,6 +48,18 @@ class Candidate:
     overlap_px: int
     cov_px2: tuple[float, float, float] = (_COARSE_VARIANCE_PX2, 0.0, _COARSE_VARIANCE_PX2)
     distortion_px: float = 0.0
+
+    @property
+    def likelihood(self) -> float:
+        """Twice the logarithm by which a common structure explains the overlap better than none.
+
+        -n log(1 - score^2) of n independent pixels of two normal pictures; for low scores it is
+        the squared significance, for high ones much more.
+        """
+        score = min(self.score, 0.999)
+        if score <= 0 or self.significance <= 0:
+            return 0.0
+        return float(-((self.significance / self.score) ** 2) * np.log1p(-(score**2)))
 
 
 def measure_pair(
@@ -109,12 +121,13 @@ def measure_prepared(
     if min(fixed.texture, moving.texture) < _MIN_TEXTURE:
         return PairShift(i, j, status="empty", reason="no_texture")
     candidates = [c for s in searches for c in find_candidates(fixed, moving, s, options=options)]
-    # By significance, not score: a few pixels of overlap agree by chance.
-    candidates = _distinct(sorted(candidates, key=lambda c: -c.significance))[: options.peaks]
+    # Not by score: a few pixels of overlap agree by chance.
+    candidates = _distinct(sorted(candidates, key=lambda c: -c.likelihood))[: options.peaks]
     if not candidates:
         return PairShift(i, j, status="rejected", reason="no_overlap")
     candidates = _refined(fixed, moving, candidates, options)
-    candidates[0] = _tested(fixed, moving, candidates[0])
+    if options.refine_steps and _telling(candidates[0], options.min_significance):
+        candidates = _with_rivals(fixed, moving, candidates, options)
     status, reason = _verdict(candidates, options)
     best = candidates[0]
     # Beyond the smoothing, the squared difference is no measure of the miss any more.
@@ -123,7 +136,7 @@ def measure_prepared(
     peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
     grey, overlap = _grey(fixed, moving, round(best.dx_px), round(best.dy_px))
     lattice = None
-    if status == "ambiguous":
+    if status == "ambiguous" and _rivalled(candidates, options):
         high = [c for c in candidates if c.score > _RIVAL * candidates[0].score]
         lattice = find_lattice(fixed, moving, [(c.dx_px, c.dy_px) for c in high])
         reason = reason if lattice is None else "lattice"
@@ -189,32 +202,47 @@ def _refined(
         if options.refine_steps and c.significance >= rival and _telling(c, 3.0):
             fine = refine(fixed, moving, (c.dx_px, c.dy_px), steps=options.refine_steps)
         if fine is not None:
-            cov = fine.covariance_px2
-            c = replace(
-                c,
-                dx_px=fine.dx_px,
-                dy_px=fine.dy_px,
-                score=fine.score,
-                significance=c.significance * max(0.0, fine.score) / max(c.score, 1e-6),
-                cov_px2=(float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])),
-                distortion_px=fine.distortion_px,
-            )
+            c = _at(c, fine)
         out.append(c)
-    return _distinct(sorted(out, key=lambda c: -c.significance))
+    return _distinct(sorted(out, key=lambda c: -c.likelihood))
 
 
-def _tested(fixed: Prepared, moving: Prepared, best: Candidate) -> Candidate:
-    """The best candidate with its significance against the texture of its own overlap.
+def _at(candidate: Candidate, fine: Refined) -> Candidate:
+    """A candidate moved to where refinement put it."""
+    cov = fine.covariance_px2
+    gain = max(0.0, fine.score) / max(candidate.score, 1e-6)
+    return replace(
+        candidate,
+        dx_px=fine.dx_px,
+        dy_px=fine.dy_px,
+        score=fine.score,
+        significance=candidate.significance * gain,
+        cov_px2=(float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])),
+        distortion_px=fine.distortion_px,
+    )
+
+
+def _with_rivals(
+    fixed: Prepared, moving: Prepared, candidates: list[Candidate], options: RegisterOptions
+) -> list[Candidate]:
+    """The candidates, with those that lamellae alone would make as good as the best one.
 
     What was searched may hold plenty of texture beside an overlap of lamellae that all run
-    alike, in which unrelated pictures agree by chance more often than in what was searched.
+    alike, in which pictures agree by chance more often than in what was searched. There the
+    places whole periods away and along the lamellae are tried as well: few of them are peaks.
     """
+    best = candidates[0]
     factor = 2 if best.overlap_px > _BINNED_AREA_PX else 1
     a, b = fixed.binned(factor), moving.binned(factor)
     area = overlap_correlation_area(a, b, round(best.dx_px / factor), round(best.dy_px / factor))
-    if not area > best.area_px:
-        return best
-    return replace(best, significance=best.significance * float(np.sqrt(best.area_px / area)))
+    if best.significance * np.sqrt(best.area_px / area) >= options.min_significance:
+        return candidates
+    found = list(candidates)
+    for place in places_alike(fixed, moving, (best.dx_px, best.dy_px)):
+        fine = refine(fixed, moving, place, steps=options.refine_steps)
+        if fine is not None:
+            found.append(_at(best, fine))
+    return _distinct(sorted(found, key=lambda c: -c.likelihood))[: options.peaks]
 
 
 def _centred(fixed: Prepared, moving: Prepared, best: Candidate) -> Candidate:
@@ -235,13 +263,17 @@ def _verdict(candidates: list[Candidate], options: RegisterOptions) -> tuple[Sta
         return "rejected", "not_significant"
     if best.significance < options.min_significance:
         return "ambiguous", "lattice"
-    if len(candidates) > 1:
-        second = candidates[1]
-        # Scores scatter by about one unit of significance under noise.
-        noise = 4 * best.score / best.significance * (1 - best.score**2)
-        if second.score > best.score - max(options.ambiguity * best.score, noise):
-            return "ambiguous", "rival_peak"
-    return "ok", ""
+    return ("ambiguous", "rival_peak") if _rivalled(candidates, options) else ("ok", "")
+
+
+def _rivalled(candidates: list[Candidate], options: RegisterOptions) -> bool:
+    """Whether the second candidate's score comes too close to that of the first."""
+    if len(candidates) < 2:
+        return False
+    best, second = candidates[:2]
+    # Scores scatter by about one unit of significance under noise.
+    noise = 4 * best.score / best.significance * (1 - best.score**2)
+    return second.score > best.score - max(options.ambiguity * best.score, noise)
 
 
 def _telling(candidate: Candidate, significance: float) -> bool:

@@ -160,7 +160,7 @@ def test_what_is_not_ok_says_why():
         ((fixed, np.full(SHAPE, 9, np.uint8)), {}, ("empty", "no_texture")),
         ((a, b), {"min_score": 0.0}, ("rejected", "not_significant")),
         (lattice, {}, ("ambiguous", "lattice")),
-        (lattice, {"min_significance": 1.0}, ("ambiguous", "rival_peak")),
+        (lattice, {"min_significance": 1.0}, ("ambiguous", "lattice")),
     ):
         found = measure_pair(*pair, (285.0, 0.0, 3.0), RegisterOptions(**options))
         assert (found.status, found.reason) == expected

@@ -21,7 +21,7 @@ from cemi_dask.register.correlate import (
     overlap_score,
 )
 from cemi_dask.register.distorted import typical_displacement
-from cemi_dask.register.lattice import find_lattice, places_alike
+from cemi_dask.register.lattice import find_lattice, steps_alike
 from cemi_dask.register.options import RegisterOptions
 from cemi_dask.register.prepare import Prepared
 from cemi_dask.register.refine import Refined, refine
@@ -195,14 +195,16 @@ def _refined(
     fixed: Prepared, moving: Prepared, candidates: list[Candidate], options: RegisterOptions
 ) -> list[Candidate]:
     """The candidates, those that rival the best one refined, best first."""
-    rival = _RIVAL * candidates[0].significance
+    rival, least = _RIVAL * candidates[0].significance, -1.0
     out: list[Candidate] = []
     for c in candidates:
         fine = None
         if options.refine_steps and c.significance >= rival and _telling(c, 3.0):
-            fine = refine(fixed, moving, (c.dx_px, c.dy_px), steps=options.refine_steps)
+            place = c.dx_px, c.dy_px
+            fine = refine(fixed, moving, place, steps=options.refine_steps, least_score=least)
         if fine is not None:
             c = _at(c, fine)
+            least = max(least, (1 - 2 * _margin(c, options)) * c.score)
         out.append(c)
     return _distinct(sorted(out, key=lambda c: -c.likelihood))
 
@@ -234,11 +236,17 @@ def _with_rivals(
     best = candidates[0]
     factor = 2 if best.overlap_px > _BINNED_AREA_PX else 1
     a, b = fixed.binned(factor), moving.binned(factor)
-    area = overlap_correlation_area(a, b, round(best.dx_px / factor), round(best.dy_px / factor))
+    x, y = round(best.dx_px / factor), round(best.dy_px / factor)
+    area = overlap_correlation_area(a, b, x, y)
     if best.significance * np.sqrt(best.area_px / area) >= options.min_significance:
         return candidates
     found = list(candidates)
-    for place in places_alike(fixed, moving, (best.dx_px, best.dy_px)):
+    enough = (1 - 2 * _margin(best, options)) * overlap_score(a, b, x, y)[0]
+    for step in steps_alike(fixed, moving, (best.dx_px, best.dy_px)).tolist():
+        # Even steps keep the fraction of a pixel that rounding leaves: scores compare.
+        if overlap_score(a, b, x + step[0] // factor, y + step[1] // factor)[0] < enough:
+            continue
+        place = best.dx_px + step[0], best.dy_px + step[1]
         fine = refine(fixed, moving, place, steps=options.refine_steps)
         if fine is not None:
             found.append(_at(best, fine))
@@ -271,9 +279,15 @@ def _rivalled(candidates: list[Candidate], options: RegisterOptions) -> bool:
     if len(candidates) < 2:
         return False
     best, second = candidates[:2]
-    # Scores scatter by about one unit of significance under noise.
-    noise = 4 * best.score / best.significance * (1 - best.score**2)
-    return second.score > best.score - max(options.ambiguity * best.score, noise)
+    return second.score > (1 - _margin(best, options)) * best.score
+
+
+def _margin(best: Candidate, options: RegisterOptions) -> float:
+    """The part of the best score by which another must stay below it to be told from it.
+
+    Scores scatter by about one unit of significance under noise.
+    """
+    return max(options.ambiguity, 4 / best.significance * (1 - best.score**2))
 
 
 def _telling(candidate: Candidate, significance: float) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.geometry import Box
-from cemi_dask.register.correlate import lines_mask, overlap_boxes, row_dot
+from cemi_dask.register.correlate import lines_mask, overlap_boxes, row_dot, row_sum
 from cemi_dask.register.prepare import Image, Prepared
 from cemi_dask.resample import gaussian_kernel, reach_px, separable
 
@@ -34,7 +34,12 @@ class Refined:
 
 
 def refine(
-    fixed: Prepared, moving: Prepared, start: tuple[float, float], *, steps: int
+    fixed: Prepared,
+    moving: Prepared,
+    start: tuple[float, float],
+    *,
+    steps: int,
+    least_score: float = -1.0,
 ) -> Refined | None:
     """The displacement near `start` (dx, dy) that best maps `moving` onto `fixed`.
 
@@ -43,7 +48,8 @@ def refine(
     of bias: the gradient is that of the frame that is never resampled, so the noise of
     both is independent of it; and the gain is the ratio of standard deviations, since
     a regression on a noisy frame underestimates it. None when the overlap is too small or
-    flat, or when the steps leave the peak.
+    flat, when the steps leave the peak, or when after the first one the score is below
+    `least_score`: later ones gain little.
     """
     position = np.array(start, float)
     score, covariance, distortion = 0.0, np.eye(2), 0.0
@@ -57,7 +63,7 @@ def refine(
             return None
         score, delta, residual = state
         position = position - delta
-        if np.abs(position - start).max() > _CAPTURE_PX:
+        if np.abs(position - start).max() > _CAPTURE_PX or (step and score < least_score):
             return None
         if np.abs(delta).max() < 2e-3 or step == steps - 1:
             covariance, distortion = _covariance(seen, residual, score, delta)
@@ -115,7 +121,7 @@ def _overlap(fixed: Prepared, moving: Prepared, whole: tuple[int, int]) -> _Over
         count = int(mask.sum(dtype=np.float64))
         if count < 256:
             return None
-    mean = float(value.sum(dtype=np.float64)) / count
+    mean = row_sum(value) / count
     variance = row_dot(value, value) / count - mean**2
     if variance <= 1e-9:
         return None
@@ -143,7 +149,7 @@ def _evaluate(
     if seen.mask is not None:
         resampled = resampled * seen.mask
     n = seen.count
-    mean = float(resampled.sum(dtype=np.float64)) / n
+    mean = row_sum(resampled) / n
     variance = row_dot(resampled, resampled) / n - mean**2
     if variance <= 1e-9:
         return None

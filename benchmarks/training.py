@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=25.0, help="sigma of 255 grey levels")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=Video().iterations)
-    parser.add_argument("--init", help="weights to start from: a shipped model or a file")
+    parser.add_argument("--random", action="store_true", help="start from random weights")
     parser.add_argument("--learning-rate", type=float, default=Video().learning_rate)
     parser.add_argument("--held-out", type=int, default=3, help="frames to judge by")
     parser.add_argument(
@@ -77,7 +77,7 @@ def main() -> None:
     method = Video(
         iterations=given.iterations,
         minutes=None,
-        init=given.init,
+        network="compact" if given.random else None,
         learning_rate=given.learning_rate,
     )
     clean, noisy = held_out(options, given.held_out)
@@ -136,9 +136,9 @@ def train(
         sharp = sharp_pairs(solved, options, out / "videos")
         batches = AlignedPairs(sharp, method.batch, method.patch_px, method.seed, Augmentation())
         fitting = fitting.model_copy(update={"loss": LossOptions(pixel="l1")})
-    net, spec = first_network(method.network, method.init, seed=method.seed)
+    net, spec = first_network(method.network, method.start, seed=method.seed)
     card = ModelCard(name=kind, spec=spec, data="simulated", licence="BSD-3-Clause")
-    folder = out / f"{kind}-{method.iterations}-{'random' if method.init is None else 'init'}"
+    folder = out / f"{kind}-{method.iterations}-{'random' if method.start is None else 'started'}"
     begun = time.process_time()
     fit(net, batches, fitting, folder=folder, card=card, validate=held)
     seconds = time.process_time() - begun
@@ -162,11 +162,10 @@ def sharp_pairs(solved: SolvedRun, options: SimulateOptions, videos: Path) -> Se
             psf_sigma_px=resolved.microscope.psf_sigma_px,
         )
         (noisy,) = compute(block, scheduler="synchronous")
-        pairs.append(
-            AlignedPair(
-                plane(noisy).astype(np.float32) / 255, clean * np.float32(true["gain"] / 255)
-            )
-        )
+        recorded = plane(noisy).astype(np.float32) / 255
+        # Gain, vignetting and its correction: the sharp picture has the recorded one's brightness.
+        sharp = clean * np.float32(recorded.mean() / clean.mean())
+        pairs.append(AlignedPair(recorded, sharp))
     return pairs
 
 

@@ -11,7 +11,7 @@ from cemi_dask.denoise.checkpoints import file_sha256, is_file_name, model_path
 from cemi_dask.denoise.inference import Device, Precision
 from cemi_dask.denoise.method import Denoiser, Needs
 from cemi_dask.denoise.network import Network
-from cemi_dask.denoise.networks import PRESETS, NetworkChoice, RRDBSpec, UNetSpec
+from cemi_dask.denoise.networks import NetworkChoice
 
 if TYPE_CHECKING:
     from cemi_dask.denoise.training.options import FitOptions
@@ -31,7 +31,7 @@ class Video(Denoiser):
     init: str | None = Field(
         default=None,
         description="Weights to start from: a shipped model, or a file of `cemi train denoise` or "
-        "ESRGAN's; null: random ones.",
+        "ESRGAN's; null: the shipped ones, or random ones where `network` is given.",
     )
     iterations: int = Field(default=6500, ge=1, description="Steps of the training (at most).")
     minutes: float | None = Field(
@@ -45,7 +45,7 @@ class Video(Denoiser):
         default=112, ge=32, multiple_of=8, description="Side of the patches, at most the overlap."
     )
     learning_rate: float = Field(
-        default=2e-3, gt=0, description="Of Adam, after a warm-up; falls along a cosine."
+        default=1e-3, gt=0, description="Of Adam, after a warm-up; falls along a cosine."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the first weights and of all patches.")
     device: Device = Field(
@@ -59,9 +59,9 @@ class Video(Denoiser):
     )
 
     @property
-    def spec(self) -> RRDBSpec | UNetSpec:
-        """The network to train where `init` does not say."""
-        return self.network or PRESETS["compact"]
+    def start(self) -> str | None:
+        """The weights to start from; None for random ones."""
+        return self.init or ("compact" if self.network is None else None)
 
     def memory_bytes(self, frame_px: int) -> int:
         """Bytes that a worker needs while the trained network cleans a frame."""
@@ -75,7 +75,7 @@ class Video(Denoiser):
 
     def fingerprint(self) -> str | None:
         """SHA-256 of the weights to start from."""
-        return None if self.init is None else file_sha256(model_path(self.init))
+        return None if self.start is None else file_sha256(model_path(self.start))
 
     def fit_options(self) -> FitOptions:
         """How the network is fitted: L2, whose optimum is the mean of noisy targets."""

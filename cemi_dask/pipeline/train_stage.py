@@ -68,7 +68,7 @@ def train_item(
     """Train on the overlaps of a solved run, write the weights, and tell how it went."""
     from cemi_dask.denoise.training.loop import fit
 
-    net, spec = first_network(method.network, method.init, seed=method.seed)
+    net, spec = first_network(method.network, method.start, seed=method.seed)
     source = open_video(solved, batch=method.batch, patch_px=method.patch_px, seed=method.seed)
     held = [source.held(step) for step in range(HELD_OUT_BATCHES)]
     card, options = model_card(method, spec), method.fit_options()

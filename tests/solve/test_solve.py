@@ -234,6 +234,21 @@ def test_4000_frames_take_seconds():
     assert np.sqrt((off(layout, truth) ** 2).mean()) < 0.02
 
 
+@pytest.mark.parametrize("rows", [1, 3, 18])
+def test_rows_of_217_frames_end_where_they_should(rows):
+    rng = np.random.default_rng(rows)
+    truth = grid_truth(rows, 217, rng)
+    # 0.003 px is what a pair of LD frames is measured to.
+    pairs = [
+        PairShift(i, j, (measured(truth, i, j, rng, sigma=0.003),))
+        for i, j in grid_pairs(rows, 217)
+    ]
+    error = off(solve(OverlapGraph.build(len(truth), FRAME, pairs)), truth)
+    ends = error.reshape(rows, 217, 2)[:, [0, -1]]
+    # Errors of 216 links in a row, were they alone: 0.044 px.
+    assert np.abs(ends[:, 1] - ends[:, 0]).max() < 4 * 0.003 * np.sqrt(216)
+
+
 def test_table_of_pairs_tells_reasons_and_what_gain_leaves_at_the_seams():
     rng = np.random.default_rng(12)
     truth = grid_truth(3, 4, rng)

@@ -55,11 +55,11 @@ def simulated(given: argparse.Namespace, noise: float, denoiser: Denoiser | None
     options = SimulateOptions(rows=given.rows, frames_per_row=given.cols, noise_sigma=noise, seed=4)
     with tempfile.TemporaryDirectory() as name, dask.config.set(scheduler="synchronous"):
         made = simulate_tiles(Path(name), options)
+        truth = made.table("truth")[["x_px", "y_px"]].to_numpy()
         frames = open_frames([str(Path(name) / "tiles")])
         pictures = np.concatenate([np.asarray(block.compute()) for block in frames.delayed()])
     if denoiser is not None:
         pictures = np.stack([denoiser(picture) for picture in pictures])
-    truth = made.table("truth")[["x_px", "y_px"]].to_numpy()
     for i in range(len(pictures)):
         for j in (i + 1, i + given.cols):
             if j < len(pictures) and (j > i + 1 or j % given.cols):

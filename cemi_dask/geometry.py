@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from cemi_dask.distortion import Distortion
 from cemi_dask.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
@@ -128,7 +129,8 @@ class Layout:
     ``corrected = gain * pixel + offset``. Frames with `used` False take no part in the mosaic.
     `shear` (px in x per px in y) tells how far lines are displaced that were scanned while the
     stage moved: pixel (x, y) of frame k lies at x_px[k] + x + shear[k] * (y - (h - 1) / 2),
-    so that `x_px` is the place of the frame's middle line.
+    so that `x_px` is the place of the frame's middle line. `distortion` is the field by which
+    all frames are bent alike, which comes on top; None for frames scanned evenly.
     """
 
     x_px: FloatArray
@@ -141,6 +143,7 @@ class Layout:
     offset: FloatArray = field(default_factory=lambda: np.empty(0))
     used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     shear: FloatArray = field(default_factory=lambda: np.empty(0))
+    distortion: Distortion | None = None
 
     def __post_init__(self) -> None:
         n = len(self.x_px)
@@ -162,6 +165,11 @@ class Layout:
                 )
         if len(self.y_px) != n:
             raise InputError(f"Layout has {n} x positions and {len(self.y_px)} y positions.")
+        if self.distortion is not None and self.distortion.frame_shape != self.frame_shape:
+            raise InputError(
+                f"Layout of frames of {self.frame_shape} px with the distortion of frames of "
+                f"{self.distortion.frame_shape} px."
+            )
 
     def __len__(self) -> int:
         return len(self.x_px)

@@ -147,6 +147,20 @@ def resample_rows(plane: npt.NDArray[Any], x_px: npt.NDArray[np.float64]) -> Flo
     return out
 
 
+def resample(
+    plane: npt.NDArray[Any], along_x: npt.NDArray[np.float64], along_y: npt.NDArray[np.float64]
+) -> Float32:
+    """A frame (H, W) read at curved places, in two passes (Catmull and Smith 1980): (h, w).
+
+    Row r of the frame is read at the columns ``along_x[r]`` (H, w), and column c of what comes
+    out at the rows ``along_y[:, c]`` (h, w). Places outside are read at the border.
+    """
+    height, width = plane.shape
+    lines = resample_rows(plane, np.clip(along_x, 0, width - 1))
+    columns = resample_rows(lines.T, np.clip(along_y.T, 0, height - 1))
+    return np.ascontiguousarray(columns.T)
+
+
 _PHASES = 2048
 
 

@@ -1,5 +1,6 @@
 """A synthetic ingot with known truth: specimen, microscope, videos and tiles."""
 
+from cemi_dask.simulate.bending import ScanField
 from cemi_dask.simulate.film import GradientFilm
 from cemi_dask.simulate.measurement import SimulatedIngot, simulate_tiles, simulate_videos
 from cemi_dask.simulate.microscope import Microscope
@@ -13,6 +14,7 @@ __all__ = [
     "GradientFilm",
     "Microscope",
     "Recording",
+    "ScanField",
     "Scene",
     "SimulateOptions",
     "SimulatedIngot",

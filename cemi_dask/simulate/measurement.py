@@ -69,7 +69,16 @@ def simulate_videos(
     Each row is one item "simulate-row/003", each row of grid cells one "simulate-truth/000".
     A row holds one frame in memory at a time; its bytes depend on the options alone.
     """
-    return _simulate(Path(out), options or SimulateOptions(), tiles=False, compute=compute)
+    options = options or SimulateOptions()
+    recording = options.recording
+    if not options.microscope.distortion.even and (
+        recording.scan_frames is not None or recording.blurred
+    ):
+        raise ConfigError(
+            "microscope.distortion bends pictures that are taken at once: leave out "
+            "recording.scan_frames and recording.blurred, or the distortion."
+        )
+    return _simulate(Path(out), options, tiles=False, compute=compute)
 
 
 def simulate_tiles(

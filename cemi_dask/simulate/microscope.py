@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from cemi_dask.simulate.bending import ScanField, render_bent
 from cemi_dask.simulate.lattice import Float32
 from cemi_dask.simulate.specimen import Scene
 
@@ -60,6 +61,10 @@ class Microscope(BaseModel):
     stage_y_px: float = Field(
         default=6.0, ge=0, description="Error of a tile's place in y (at most)."
     )
+    distortion: ScanField = Field(
+        default=ScanField(),
+        description="How unevenly the beam scans: the displacement in the corners of a frame.",
+    )
     data_bar_px: int = Field(
         default=0, ge=0, description="Height of the data bar below the picture."
     )
@@ -81,9 +86,15 @@ class Microscope(BaseModel):
         if blank:
             clean = np.full(shape, BLANK_LEVEL, np.float32)
         else:
-            y, x = corner
-            clean = scene.image(y, x, shape, psf_sigma_px=self.psf_sigma_px)
+            clean = self.scan(scene, corner, shape)
         return self.with_data_bar(self.expose(clean, gain=gain, rng=rng), scene.pixel_um)
+
+    def scan(self, scene: Scene, corner: tuple[float, float], shape: tuple[int, int]) -> Float32:
+        """The noise-free picture of `shape`, its corner at (y, x) px, bent as the scan bends it."""
+        if self.distortion.even:
+            return scene.image(*corner, shape, psf_sigma_px=self.psf_sigma_px)
+        field = self.distortion.on(shape)
+        return render_bent(scene, corner, field, psf_sigma_px=self.psf_sigma_px)
 
     def expose(self, clean: Float32, *, gain: float, rng: np.random.Generator) -> Uint8:
         """Noise-free grey levels (h, w) as the detector gives them: shaded, noisy, 8-bit."""

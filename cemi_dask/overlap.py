@@ -6,13 +6,19 @@ frame i in px: the point p of frame j shows what the point p + d of frame i show
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import networkx as nx
+import numpy as np
+import numpy.typing as npt
 
 from cemi_dask.errors import InputError
+from cemi_dask.geometry import Box
+
+Floats = npt.NDArray[np.float64]
 
 Status = Literal["ok", "ambiguous", "rejected", "empty"]
 # Why a pair is not ok, see `PairShift`.
@@ -55,6 +61,44 @@ class Lattice:
 
 
 @dataclass(frozen=True)
+class LocalShifts:
+    """Displacements of the parts of an overlap, which tell how frames are bent.
+
+    The parts are a grid (rows, columns) that fills `box` (y0, x0, y1, x1) of frame i, row by
+    row. `packed` holds five little-endian float32 of each, in base64 (a tenth of what numbers
+    take in JSON): dx_px, dy_px, and the information xx, xy, yy in them, px^-2.
+    """
+
+    box: tuple[int, int, int, int]
+    grid: tuple[int, int]
+    packed: str
+
+    @classmethod
+    def pack(
+        cls, box: Box, grid: tuple[int, int], shift: Floats, information: Floats
+    ) -> LocalShifts:
+        """From shifts (m, 2) px and their information matrices (m, 2, 2)."""
+        table = np.column_stack([shift, information.reshape(-1, 4)[:, [0, 1, 3]]])
+        packed = b64encode(np.ascontiguousarray(table, "<f4").tobytes()).decode("ascii")
+        return cls((box.y0, box.x0, box.y1, box.x1), grid, packed)
+
+    @property
+    def centres(self) -> Floats:
+        """Where the parts lie in frame i: (m, 2) px, x then y."""
+        y0, x0, y1, x1 = self.box
+        y, x = (
+            a + (b - a) * (np.arange(n) + 0.5) / n - 0.5
+            for a, b, n in ((y0, y1, self.grid[0]), (x0, x1, self.grid[1]))
+        )
+        return np.stack([np.tile(x, len(y)), np.repeat(y, len(x))], axis=1)
+
+    @property
+    def values(self) -> Floats:
+        """One row (dx, dy, xx, xy, yy) per part."""
+        return np.frombuffer(b64decode(self.packed), "<f4").reshape(-1, 5).astype(np.float64)
+
+
+@dataclass(frozen=True)
 class PairShift:
     """What was measured between frames i < j.
 
@@ -68,7 +112,8 @@ class PairShift:
     lattice (a high score, but so would any overlap of the same periodic texture have);
     rival_peak (another displacement fits about as well); contradicted (misses the solution).
     `grey` is (mean_i, mean_j, std_i, std_j) of both frames inside the overlap of the best
-    peak, in grey levels of the raw frames, for gain solving.
+    peak, in grey levels of the raw frames, for gain solving. `local` holds the displacements
+    of parts of the overlap at the best peak of a pair that is ok, as far as they were refined.
     """
 
     i: int
@@ -79,6 +124,7 @@ class PairShift:
     overlap_px: int = 0
     lattice: Lattice | None = None
     reason: Reason = ""
+    local: LocalShifts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict that survives JSON exactly (floats as repr)."""
@@ -90,7 +136,10 @@ class PairShift:
         peaks = tuple(Peak(**{**p, "cov_px2": tuple(p["cov_px2"])}) for p in value["peaks"])
         grey = tuple(value["grey"]) if value["grey"] is not None else None
         lattice = None if value["lattice"] is None else Lattice(**value["lattice"])
-        return cls(**{**value, "peaks": peaks, "grey": grey, "lattice": lattice})
+        local = value["local"]
+        if local is not None:
+            local = LocalShifts(tuple(local["box"]), tuple(local["grid"]), local["packed"])
+        return cls(**{**value, "peaks": peaks, "grey": grey, "lattice": lattice, "local": local})
 
 
 @dataclass(frozen=True)

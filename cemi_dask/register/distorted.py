@@ -1,4 +1,4 @@
-"""The displacement of an overlap that is distorted, from local displacements of its parts."""
+"""Overlaps that are distorted: displacements of their parts, and the one typical of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import numpy.typing as npt
 from cv2 import TM_CCOEFF_NORMED, matchTemplate
 
 from cemi_dask.geometry import Box
+from cemi_dask.overlap import LocalShifts
 from cemi_dask.register.correlate import find_peaks, overlap_boxes, row_dot
 from cemi_dask.register.prepare import Prepared
+from cemi_dask.register.refine import Refined, parts_of, refine
 from cemi_dask.resample import reach_px
 
 Floats = npt.NDArray[np.float64]
@@ -17,6 +19,36 @@ _PART_PX = 32  # side of a part: hardly distorted in itself, and wide enough to 
 _REACH_PX = 12  # how far a part may lie from where the overlap as a whole has it
 _MIN_SCORE = 0.5  # of a part that is believed
 _MIN_PARTS = 16  # fewer do not tell where their middle lies
+
+_FAR_PX = 1.5  # a part that one step moves farther was not where a step can tell
+_LINEAR_PX = 0.1  # rms distortion up to which one linear step tells where parts lie
+
+
+def local_shifts(fixed: Prepared, moving: Prepared, found: Refined, *, steps: int) -> LocalShifts:
+    """Displacements of the parts of an overlap whose displacement as a whole is `found`.
+
+    They follow from the forces that its refinement leaves on the parts; where parts are
+    farther off than these are proportional to, each part is refined by itself in `steps`.
+    """
+    parts = parts_of(found)
+    box, (rows, columns) = parts.box, parts.grid
+    start = np.array([found.dx_px, found.dy_px])
+    near = np.abs(parts.off_px).max(axis=1) <= _FAR_PX
+    shift, information = start + parts.off_px, parts.information * near[:, None, None]
+    if found.distortion_px > _LINEAR_PX:
+        y, x = (
+            np.linspace(a, b, n + 1).round().astype(int)
+            for a, b, n in ((box.y0, box.y1, rows), (box.x0, box.x1, columns))
+        )
+        information = np.zeros_like(information)
+        for k in range(rows * columns):
+            r, c = divmod(k, columns)
+            part = Box(int(y[r]), int(x[c]), int(y[r + 1]), int(x[c + 1]))
+            fine = refine(fixed, moving, (start[0], start[1]), steps=steps + 6, part=part)
+            if fine is not None:  # else it tells nothing
+                shift[k] = fine.dx_px, fine.dy_px
+                information[k] = np.linalg.pinv(fine.covariance_px2, hermitian=True)
+    return LocalShifts.pack(box, (rows, columns), shift, information)
 
 
 def typical_displacement(

@@ -20,7 +20,7 @@ from cemi_dask.register.correlate import (
     overlap_correlation_area,
     overlap_score,
 )
-from cemi_dask.register.distorted import typical_displacement
+from cemi_dask.register.distorted import local_shifts, typical_displacement
 from cemi_dask.register.lattice import find_lattice, steps_alike
 from cemi_dask.register.options import RegisterOptions
 from cemi_dask.register.prepare import Prepared
@@ -37,8 +37,7 @@ _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half reso
 @dataclass(frozen=True)
 class Candidate:
     """A peak on its way: displacement px, score, significance, the correlation area that this
-    was told with, covariance [xx, xy, yy], and how far parts of the overlap scatter beyond
-    noise."""
+    was told with, covariance [xx, xy, yy], and what refinement has found (None: not refined)."""
 
     dx_px: float
     dy_px: float
@@ -47,7 +46,7 @@ class Candidate:
     area_px: float
     overlap_px: int
     cov_px2: tuple[float, float, float] = (_COARSE_VARIANCE_PX2, 0.0, _COARSE_VARIANCE_PX2)
-    distortion_px: float = 0.0
+    fine: Refined | None = None
 
     @property
     def likelihood(self) -> float:
@@ -129,10 +128,12 @@ def measure_prepared(
     if options.refine_steps and _telling(candidates[0], options.min_significance):
         candidates = _with_rivals(fixed, moving, candidates, options)
     status, reason = _verdict(candidates, options)
-    best = candidates[0]
-    # Beyond the smoothing, the squared difference is no measure of the miss any more.
-    if status == "ok" and best.distortion_px > options.smooth_px:
-        best = candidates[0] = _centred(fixed, moving, best)
+    best, local = candidates[0], None
+    if status == "ok" and best.fine is not None:
+        local = local_shifts(fixed, moving, best.fine, steps=options.refine_steps)
+        # Beyond the smoothing, the squared difference is no measure of the miss any more.
+        if best.fine.distortion_px > options.smooth_px:
+            best = candidates[0] = _centred(fixed, moving, best)
     peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
     grey, overlap = _grey(fixed, moving, round(best.dx_px), round(best.dy_px))
     lattice = None
@@ -140,7 +141,7 @@ def measure_prepared(
         high = [c for c in candidates if c.score > _RIVAL * candidates[0].score]
         lattice = find_lattice(fixed, moving, [(c.dx_px, c.dy_px) for c in high])
         reason = reason if lattice is None else "lattice"
-    return PairShift(i, j, peaks, status, grey, overlap, lattice, reason)
+    return PairShift(i, j, peaks, status, grey, overlap, lattice, reason, local)
 
 
 def find_candidates(
@@ -220,7 +221,7 @@ def _at(candidate: Candidate, fine: Refined) -> Candidate:
         score=fine.score,
         significance=candidate.significance * gain,
         cov_px2=(float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])),
-        distortion_px=fine.distortion_px,
+        fine=fine,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,13 +18,15 @@ Matrix = npt.NDArray[np.float64]
 
 _CAPTURE_PX = 2.5  # further than this from the start, the step has left its peak
 _BLOCKS = 8  # the overlap is cut into _BLOCKS^2 parts to see how much they disagree
+_PARTS = 4  # and into _PARTS^2 whose displacements are told apart
 
 
 @dataclass(frozen=True)
 class Refined:
     """A refined displacement in px, its score (-1..1) and covariance (2, 2) in px^2.
 
-    `distortion_px` is by how much parts of the overlap scatter beyond what noise explains.
+    `distortion_px` is by how much parts of the overlap scatter beyond what noise explains,
+    `left` what the last step left of the forces, for `parts_of`.
     """
 
     dx_px: float
@@ -31,6 +34,18 @@ class Refined:
     score: float
     covariance_px2: Matrix
     distortion_px: float
+    left: _Left
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A grid (rows, cols) of parts that fill `box` of the fixed frame, row by row: how far off
+    each is in px, to first order, (m, 2), and the information (m, 2, 2) px^-2 in that."""
+
+    box: Box
+    grid: tuple[int, int]
+    off_px: Matrix
+    information: Matrix
 
 
 def refine(
@@ -40,8 +55,11 @@ def refine(
     *,
     steps: int,
     least_score: float = -1.0,
+    part: Box | None = None,
 ) -> Refined | None:
     """The displacement near `start` (dx, dy) that best maps `moving` onto `fixed`.
+
+    Of the overlap only what lies in `part` (px of the fixed frame) is compared, if given.
 
     Minimises the squared difference of the smoothed overlaps with gain and offset free
     (inverse compositional Gauss-Newton, Baker and Matthews 2004). Two choices keep it free
@@ -52,23 +70,31 @@ def refine(
     `least_score`: later ones gain little.
     """
     position = np.array(start, float)
-    score, covariance, distortion = 0.0, np.eye(2), 0.0
+    before = (-1.0, position, position)
     seen: _Overlap | None = None
     for step in range(steps):
         whole = np.round(position).astype(int)
         if seen is None or seen.whole != (whole[0], whole[1]):
-            seen = _overlap(fixed, moving, (int(whole[0]), int(whole[1])))
+            seen = _overlap(fixed, moving, (int(whole[0]), int(whole[1])), part)
         state = _evaluate(seen, moving, position) if seen else None
         if seen is None or state is None:
             return None
         score, delta, residual = state
+        if part is not None and score < before[0] - 0.02:
+            # A part may start far off: a low score makes its curvature small, its step too long.
+            before = (before[0], before[1], before[2] / 2)
+            position = before[1] - before[2]
+            continue
+        before = (score, position, delta)
         position = position - delta
         if np.abs(position - start).max() > _CAPTURE_PX or (step and score < least_score):
             return None
         if np.abs(delta).max() < 2e-3 or step == steps - 1:
-            covariance, distortion = _covariance(seen, residual, score, delta)
-            break
-    return Refined(float(position[0]), float(position[1]), score, covariance, distortion)
+            left = _Left.of(seen, residual, score, delta)
+            covariance, distortion = _covariance(left)
+            found = float(position[0]), float(position[1])
+            return Refined(*found, score, covariance, distortion, left)
+    return None
 
 
 @dataclass(frozen=True)
@@ -81,6 +107,7 @@ class _Overlap:
     """
 
     whole: tuple[int, int]
+    box: Box
     moving_box: Box
     value: Image
     along: tuple[Image, Image]
@@ -97,20 +124,33 @@ class _Overlap:
         The noise adds var_noise / (2 s^2) to each squared gradient after smoothing by s;
         its variance is the part (1 - score) of the whole. At least a tenth is kept.
         """
-        noise = max(0.0, 1 - score) * self.variance * self.count / (2 * self.smooth_px**2)
-        values, vectors = np.linalg.eigh(self.gradients)
-        kept = np.maximum(values - noise, 0.1 * values)
-        kept = np.maximum(kept, 1e-9 * max(kept.max(), 1e-9))
-        return np.asarray((vectors * kept) @ vectors.T)
+        return _structure(self.gradients, self.noise(score) * self.count)
+
+    def noise(self, score: float) -> float:
+        """What noise adds to the squared gradient of a pixel along each axis."""
+        return max(0.0, 1 - score) * self.variance / (2 * self.smooth_px**2)
 
 
-def _overlap(fixed: Prepared, moving: Prepared, whole: tuple[int, int]) -> _Overlap | None:
-    """The overlap at a displacement, None where it is too small or flat."""
+def _structure(gradients: Matrix, noise: float) -> Matrix:
+    """Sums of products (..., 2, 2) of gradients less their noise, of which a tenth is kept."""
+    values, vectors = np.linalg.eigh(gradients)
+    kept = np.maximum(values - noise, 0.1 * values)
+    kept = np.maximum(kept, 1e-9 * np.maximum(kept.max(axis=-1, keepdims=True), 1e-9))
+    return np.asarray((vectors * kept[..., None, :]) @ np.swapaxes(vectors, -1, -2))
+
+
+def _overlap(
+    fixed: Prepared, moving: Prepared, whole: tuple[int, int], part: Box | None
+) -> _Overlap | None:
+    """The overlap at a displacement, within `part`; None where it is too small or flat."""
     box, moving_box = overlap_boxes(fixed.shape, *whole, inset_px=reach_px(fixed.smooth_px))
+    if part is not None:
+        box = box.intersect(part)
+        moving_box = box.shift(-whole[1], -whole[0])
     if min(box.shape) < 16:
         return None
-    part = fixed.gradients
-    value, gx, gy = (v[box.slices] for v in (part.value, part.along_x, part.along_y))
+    smooth = fixed.gradients
+    value, gx, gy = (v[box.slices] for v in (smooth.value, smooth.along_x, smooth.along_y))
     mask, count = None, value.size
     if fixed.offsets_px is not None or moving.offsets_px is not None:
         # What is smoothed must not see the ends of lines, which run askew.
@@ -129,7 +169,7 @@ def _overlap(fixed: Prepared, moving: Prepared, whole: tuple[int, int]) -> _Over
     gradients = np.array([[row_dot(gx, gx), cross], [cross, row_dot(gy, gy)]])
     smooth_px = fixed.smooth_px
     return _Overlap(
-        whole, moving_box, value, (gx, gy), mean, variance, gradients, smooth_px, count, mask
+        whole, box, moving_box, value, (gx, gy), mean, variance, gradients, smooth_px, count, mask
     )
 
 
@@ -163,32 +203,87 @@ def _evaluate(
     return score, np.clip(delta, -1, 1), residual
 
 
-def _covariance(
-    seen: _Overlap, residual: Image, score: float, delta: Matrix
-) -> tuple[Matrix, float]:
+@dataclass(frozen=True)
+class _Left:
+    """The forces (2, rows, cols) that a displacement leaves on blocks of the overlap, its score,
+    and the variance of the residual."""
+
+    seen: _Overlap
+    forces: Matrix
+    score: float
+    variance: float
+
+    @classmethod
+    def of(cls, seen: _Overlap, residual: Image, score: float, delta: Matrix) -> _Left:
+        """From the residual (y, x) before the last step `delta`."""
+        gx, gy = seen.along
+        left = residual - np.float32(delta[0]) * gx - np.float32(delta[1]) * gy
+        height, width = left.shape
+        blocks = (min(_BLOCKS, height // 8), min(_BLOCKS, width // 8))
+        forces = np.stack([_block_sums(g * left, blocks) for g in (gx, gy)])
+        inside = left if seen.mask is None else left * seen.mask
+        return cls(seen, forces, score, row_dot(inside, inside) / seen.count)
+
+    @property
+    def per_gradient(self) -> float:
+        """White noise, smoothed by s, gives a force the variance 4 pi s^2 var(residual) G at
+        most, with G the gradients' products: this factor of G."""
+        return 4 * np.pi * self.seen.smooth_px**2 * self.variance
+
+
+def _covariance(left: _Left) -> tuple[Matrix, float]:
     """Covariance (2, 2) in px^2 of the displacement, H^-1 S H^-1, and the distortion in px.
 
     S, the variance of the force, is seen from how the forces of parts of the overlap
-    scatter: that counts correlated noise and local distortion as they are. White noise that
-    was smoothed by s gives at most 4 pi s^2 var(residual) G, with G the gradients' products;
-    what is above it is distortion, stated as the rms displacement of a part.
+    scatter: that counts correlated noise and local distortion as they are. What is above
+    that of white noise is distortion, stated as the rms displacement of a part.
     """
-    gx, gy = seen.along
-    left = residual - np.float32(delta[0]) * gx - np.float32(delta[1]) * gy
-    height, width = left.shape
-    blocks = (min(_BLOCKS, width // 8), min(_BLOCKS, height // 8))
-    area = left.size / (blocks[0] * blocks[1])
-    forces = np.stack(
-        [
-            cv2.resize(g * left, blocks, interpolation=cv2.INTER_AREA).astype(float).ravel() * area
-            for g in (gx, gy)
-        ]
-    )
-    inverse = np.linalg.inv(seen.curvature(score))
-    parts = forces.shape[1]
-    inside = left if seen.mask is None else left * seen.mask
-    variance = row_dot(inside, inside) / seen.count
-    noise = 4 * np.pi * seen.smooth_px**2 * variance * seen.gradients
-    seen_force = np.cov(forces) * parts
-    beyond = np.trace(inverse @ (seen_force - noise) @ inverse) * parts
+    inverse = np.linalg.inv(left.seen.curvature(left.score))
+    forces = left.forces.reshape(2, -1)
+    count = forces.shape[1]
+    seen_force = np.cov(forces) * count
+    noise = left.per_gradient * left.seen.gradients
+    beyond = np.trace(inverse @ (seen_force - noise) @ inverse) * count
     return np.asarray(inverse @ seen_force @ inverse), float(np.sqrt(max(0.0, beyond)))
+
+
+def parts_of(found: Refined) -> Parts:
+    """How far off the parts of the overlap are whose displacement as a whole is `found`.
+
+    One Gauss-Newton step of each part by itself, whose information is that of white noise.
+    """
+    left, seen = found.left, found.left.seen
+    gx, gy = seen.along
+    grid = (min(_PARTS, left.forces.shape[1]), min(_PARTS, left.forces.shape[2]))
+    m = grid[0] * grid[1]
+    xx, xy, yy = (_block_products(*pair, grid) for pair in ((gx, gx), (gx, gy), (gy, gy)))
+    gradients = np.stack([xx, xy, xy, yy], axis=-1).reshape(m, 2, 2)
+    structure = _structure(gradients, seen.noise(left.score) * seen.count / m)
+    pooled = np.stack([_block_sums(f, grid) for f in left.forces], axis=-1).reshape(m, 2)
+    off = np.asarray(np.linalg.solve(structure, -pooled[..., None])[..., 0], np.float64)
+    least = np.eye(2) * 1e-9 * max(float(gradients.max(initial=0.0)), 1e-9)
+    variance = max(left.per_gradient, 1e-9) * (gradients + least)
+    information = structure @ np.linalg.solve(variance, structure)
+    return Parts(seen.box, grid, off, np.asarray(information, np.float64))
+
+
+def _block_products(a: Image, b: Image, grid: tuple[int, int]) -> Matrix:
+    """Sums (rows * cols) of products over a grid of blocks whose borders are whole px.
+
+    Five times as fast as `_block_sums` of the product, which has to be made first.
+    """
+    y, x = (
+        np.linspace(0, n, k + 1).round().astype(int) for n, k in zip(a.shape, grid, strict=True)
+    )
+    out = np.empty(grid)
+    for k in range(grid[1]):
+        columns = slice(int(x[k]), int(x[k + 1]))
+        lines = np.einsum("ij,ij->i", a[:, columns], b[:, columns])
+        out[:, k] = np.add.reduceat(lines, y[:-1], dtype=np.float64)
+    return out.ravel()
+
+
+def _block_sums(image: npt.NDArray[Any], grid: tuple[int, int]) -> Matrix:
+    """Sums (rows, cols) of an image cut into a grid of blocks."""
+    mean = cv2.resize(image, grid[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(mean, np.float64) * (image.size / (grid[0] * grid[1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -32,6 +34,11 @@ class SolveOptions(BaseModel):
         default=False,
         description="Place groups of frames without any link or position side by side "
         "instead of refusing them.",
+    )
+    distortion: Literal["off", "on", "auto"] = Field(
+        default="auto",
+        description="Calibrate one smooth scan distortion of all frames from displacements "
+        "within the overlaps: never, always, or where held-out overlaps agree better with it.",
     )
     gain: bool = Field(default=True, description="Solve a gain and an offset per frame.")
     gain_sigma: float = Field(

@@ -9,6 +9,7 @@ from cemi_dask.contract import CONTRACT
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
+from cemi_dask.solve.calibrate import straightened
 from cemi_dask.solve.lattices import with_waves
 from cemi_dask.solve.links import Floats, Links
 from cemi_dask.solve.options import SolveOptions
@@ -29,13 +30,15 @@ def pairs_table(
     `ambiguous`; its displacement is that of the layout moved to the nearest lattice line, or
     NaN where the layout does not tell which line. residual_px is the distance between measured
     and solved displacement; NaN where nothing was measured or a frame has no position.
+    Where the layout holds a distortion, the measured displacement is that of straight frames.
     grey_step is how much brighter frame j is than frame i in their overlap, in grey levels
     after the layout's gain and offset, contrast_ratio the standard deviation of j over that
     of i; both NaN for pairs that do not hold. Give the `options` that solved the layout.
     """
+    links = straightened(Links.of(graph), layout.shear, layout.distortion)
     place = np.stack([layout.x_px, layout.y_px], axis=1)
     sigma = np.stack([layout.sigma_x_px, layout.sigma_y_px], axis=1)
-    links = with_waves(Links.of(graph), place, sigma, layout.component)
+    links = with_waves(links, place, sigma, layout.component)
     choice = judge(links, place, options or SolveOptions())
     m = len(links)
     shift, covariance = links.chosen(choice.peak)

@@ -208,7 +208,8 @@ class Layout:
 
     def part(self, indices: npt.NDArray[np.int64]) -> Layout:
         """The layout of some frames only, in the given order."""
-        arrays = (f.name for f in fields(self) if f.name != "frame_shape")
+        shared = ("frame_shape", "distortion")
+        arrays = (f.name for f in fields(self) if f.name not in shared)
         return replace(self, **{name: getattr(self, name)[indices] for name in arrays})
 
     def check_fits(self, count: int, frame_shape: tuple[int, int]) -> None:

@@ -153,14 +153,24 @@ def resample(
     """A frame (H, W) read at curved places, in two passes (Catmull and Smith 1980): (h, w).
 
     Row r of the frame is read at the columns ``along_x[r]`` (H, w), and column c of what comes
-    out at the rows ``along_y[:, c]`` (h, w). Places outside are read at the border.
+    out at the rows ``along_y[:, c]`` (h, w). Places outside are those mirrored at the border.
     """
-    height, width = plane.shape
-    lines = resample_rows(plane, np.clip(along_x, 0, width - 1))
-    columns = resample_rows(lines.T, np.clip(along_y.T, 0, height - 1))
-    return np.ascontiguousarray(columns.T)
+    lines = _read_rows(plane, along_x)
+    return np.ascontiguousarray(_read_rows(lines.T, along_y.T).T)
 
 
+def _read_rows(plane: npt.NDArray[Any], x_px: npt.NDArray[np.float64]) -> Float32:
+    """`resample_rows` with mirrored places, some rows at a time: their arrays fit into the cache."""
+    last = plane.shape[1] - 1
+    out = np.empty(x_px.shape, np.float32)
+    for start in range(0, len(x_px), _STRIP):
+        rows = slice(start, start + _STRIP)
+        mirrored = np.clip(last - np.abs(last - np.abs(x_px[rows])), 0, last)
+        out[rows] = resample_rows(plane[rows], mirrored)
+    return out
+
+
+_STRIP = 32
 _PHASES = 2048
 
 

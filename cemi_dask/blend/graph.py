@@ -73,6 +73,7 @@ def _mosaic_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _layout_values(layout: Layout) -> list[Any]:
     return [
         layout.frame_shape,
+        layout.distortion and layout.distortion.to_json(),
         *(getattr(layout, name) for name in ("x_px", "y_px", "gain", "offset", "used", "shear")),
     ]
 

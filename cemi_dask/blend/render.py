@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.blend.method import Blender, ShiftedFrame
+from cemi_dask.distortion import Distortion
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import Box, Layout, line_offsets
-from cemi_dask.resample import MARGIN_PX, shift_frame, shift_rows
+from cemi_dask.resample import MARGIN_PX, resample, shift_frame, shift_rows
 
 
 def render(
@@ -52,6 +53,10 @@ def _shifted(plane: npt.NDArray[Any], layout: Layout, index: int) -> ShiftedFram
         _check_plane(plane, layout.frame_shape, (x, y))
         return plane
 
+    if layout.distortion is not None:
+        slant = None if offsets is None else float(layout.shear[index])
+        box = place if offsets is None else _lines_box(x + offsets, place)
+        return _straightened(box, checked, layout.distortion, ((x, y), slant), **grey)
     if offsets is None:
         return ShiftedFrame(
             place, lambda: shift_frame(checked(), x - left, y - top, **grey), gain=gain
@@ -91,6 +96,39 @@ def _sheared(
     wide = cv2.copyMakeBorder(source, 0, 0, pad, pad, cv2.BORDER_REFLECT_101)
     moved = shift_rows(wide, starts_px - place.x0)[:, pad : pad + place.shape[1]]
     return shift_frame(moved, 0.0, down_px, **grey)
+
+
+def _straightened(
+    place: Box,
+    plane: Callable[[], npt.NDArray[Any]],
+    field: Distortion,
+    corner: tuple[tuple[float, float], float | None],
+    *,
+    gain: float,
+    offset: float,
+) -> ShiftedFrame:
+    """A distorted frame made straight; `corner` is its ((x, y), shear or None) in the mosaic.
+
+    Its sides come out curved: as much is cut off all around as they are moved, so that what is
+    left is as rectangular (with shear, as slanted) as other frames, in the same place.
+    """
+    (x, y), shear = corner
+    height, width = field.frame_shape
+    cut = 1 + int(np.ceil(field.max_px))
+    inner = place.expand(-cut)
+    columns = np.arange(inner.x0, inner.x1, dtype=np.float64) - x
+    rows = np.arange(inner.y0, inner.y1, dtype=np.float64) - y
+
+    def pixels() -> npt.NDArray[np.float32]:
+        straight = resample(plane(), *field.sources(columns, rows, shear=shear or 0.0))
+        straight *= np.float32(gain)
+        straight += np.float32(offset)
+        return straight
+
+    if shear is None:
+        return ShiftedFrame(inner, pixels, gain=gain)
+    starts = np.floor(x + shear * (rows - (height - 1) / 2) + 0.5).astype(np.int64)
+    return ShiftedFrame(inner, pixels, starts + cut - inner.x0, width - 2 * cut, gain)
 
 
 def _check_plane(

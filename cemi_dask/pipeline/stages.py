@@ -164,7 +164,8 @@ def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
     options = context.config.solve
     with context.stage("solve"):
         try:
-            layout = solve.solve(graph, options=options)
+            calibration = solve.calibrate(graph, options=options)
+            layout = solve.solve(graph, options=options, calibration=calibration)
         except DisconnectedError as error:
             told = islands_told(error.islands, raw.table)
             raise DisconnectedError(f"{error} The smaller ones: {told}.", error.islands) from error
@@ -174,6 +175,7 @@ def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
         store.write_table(pairs, tables, "pairs")
         store.write_table(solve.positions_table(layout, raw.table), tables, "positions")
         context.facts["mosaic_shape"] = list(layout.shape)
+        context.facts["distortion"] = calibration.facts(layout.distortion)
         context.facts["pairs"] = {k: int(v) for k, v in pairs["status"].value_counts().items()}
         numbers = np.unique(layout.component[layout.used])
         if len(numbers) > 1:

@@ -45,6 +45,7 @@ def train_stage(context: Context, raw: Frames, method: denoise.Video) -> denoise
             context.folder.path,
             tuple(context.facts["frame_keys"]),
             context.facts.get("flat_field"),
+            context.facts["distortion"]["field"],
         )
         threads = threads_of_a_machine(context.client)
         if not scope.ledger.finished:

@@ -17,6 +17,7 @@ from cemi_dask import frames, store
 from cemi_dask.denoise.training.independence import NoiseFacts, noise_facts
 from cemi_dask.denoise.training.looks import LookPairs, overlap_px, usable_pairs
 from cemi_dask.denoise.training.sources import split
+from cemi_dask.distortion import Distortion
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frameset import Frames, plane
 from cemi_dask.geometry import Layout
@@ -30,12 +31,14 @@ ADVICE = "Frames are to overlap by more than a patch: raise frames.overlap_min, 
 class SolvedRun:
     """What a run folder offers for training: where its frames lie, and its flat field.
 
-    `keys` are those of the sources in frames.zarr, in the order of the tables.
+    `keys` are those of the sources in frames.zarr, in the order of the tables; `distortion` is
+    the field that its layout holds, None without one.
     """
 
     folder: Path
     keys: tuple[str, ...]
     flat_field: dict[str, Any] | None
+    distortion: dict[str, Any] | None
 
     @classmethod
     def of(cls, folder: Path) -> SolvedRun:
@@ -47,7 +50,8 @@ class SolvedRun:
                 "`cemi run CONFIG --until solve` has made."
             )
         facts = json.loads(summary.read_text(encoding="utf-8"))
-        return cls(folder, tuple(facts["frame_keys"]), facts.get("flat_field"))
+        field = facts.get("distortion", {}).get("field")
+        return cls(folder, tuple(facts["frame_keys"]), facts.get("flat_field"), field)
 
     def frames(self) -> Frames:
         """The frames as they are denoised: without the shading that they share."""
@@ -63,7 +67,8 @@ class SolvedRun:
         table = read_table(self.folder / "tables", "positions")
         names = ("x_px", "y_px", "component", "gain", "offset", "used", "shear")
         columns = {name: table[name].to_numpy() for name in names}
-        return Layout(frame_shape=shape, **columns)
+        field = None if self.distortion is None else Distortion.from_json(self.distortion)
+        return Layout(frame_shape=shape, distortion=field, **columns)
 
     def pairs(self) -> pd.DataFrame:
         """The measured pairs that the solver has accepted."""

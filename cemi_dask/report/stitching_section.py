@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -45,12 +47,29 @@ def stitching_section(
             text.append("Every frame taken is used.")
         else:
             tables.append(_unused_table(unused, options.rejected_rows))
+    if (told := distortion_text(data.run.get("distortion"))) is not None:
+        text.append(told)
     return Section(
         "stitching",
         "Stitching quality",
         text=tuple(text),
         pictures=tuple(pictures),
         tables=tuple(tables),
+    )
+
+
+def distortion_text(facts: dict[str, Any] | None) -> str | None:
+    """What was calibrated of the scan distortion and whether it was kept, in a sentence.
+
+    None where no field was fitted, or run.json does not say.
+    """
+    if facts is None or facts["corner_px"] is None:
+        return None
+    verb = "was taken out" if facts["kept"] else "was found, and not taken out"
+    return (
+        f"A scan distortion of {facts['corner_px']:.2f} px at the corners of every frame {verb}: "
+        f"{facts['reason']} ({count_text(facts['links'])} overlaps; misfit within those held out: "
+        f"{-100 * facts['held_out_gain']:+.0f} %)."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,26 @@ class Calibration:
     links: int = 0
     held_out_gain: float = float("nan")
     gain_sigma: float = float("nan")
+
+    def facts(self, applied: Distortion | None) -> dict[str, Any]:
+        """The same for run.json, as plain JSON values.
+
+        Keys: kept, reason, links, held_out_gain and held_out_gain_sigma (None where nothing was
+        compared), corner_px and max_px (what the field moves; None without one) and field, the
+        `applied` one, which the layout holds (None without).
+        """
+        found = applied or self.field
+        compared = bool(np.isfinite(self.held_out_gain))
+        return {
+            "kept": self.kept,
+            "reason": self.reason,
+            "links": self.links,
+            "held_out_gain": self.held_out_gain if compared else None,
+            "held_out_gain_sigma": self.gain_sigma if compared else None,
+            "corner_px": None if found is None else found.corner_px,
+            "max_px": None if found is None else found.max_px,
+            "field": None if applied is None else applied.to_json(),
+        }
 
 
 def calibrate(graph: OverlapGraph, *, options: SolveOptions | None = None) -> Calibration:

@@ -118,10 +118,17 @@ class LookPairs:
         """A patch of frame `first`, and the same place in frame `second`."""
         size, (height, width) = self.patch_px, self.layout.frame_shape
         down = float(self.layout.y_px[first] - self.layout.y_px[second])
-        y, by_y, down_px = _window(down, height, size, rng)
+        field = self.layout.distortion
+        inset = 0 if field is None else 1 + int(np.ceil(2 * field.max_px))
+        y = _window(down, height, size, inset, rng)
         line = y + (size - 1) / 2
         right = shift_x(self.layout, first, second, line)
-        x, by_x, right_px = _window(right, width, size, rng)
+        x = _window(right, width, size, inset, rng)
+        if field is not None:
+            column = x + (size - 1) / 2
+            bend = field.at(column, line) - field.at(column + right, line + down)
+            right, down = right + float(bend[0]), down + float(bend[1])
+        (by_x, right_px), (by_y, down_px) = _whole(right), _whole(down)
         mine, other = self.read(first), self.read(second)
         inner = size - 2 * MARGIN_PX
         top, left = y + by_y + MARGIN_PX, x + by_x + MARGIN_PX
@@ -163,8 +170,9 @@ def overlap_px(layout: Layout, pairs: Pairs) -> npt.NDArray[np.float64]:
         ],
         axis=1,
     )
-    # Rounding a displacement to whole px may cost one on either side.
-    return np.maximum(0, np.floor(np.array(layout.frame_shape) - apart - 1))
+    # Rounding a displacement to whole px may cost one on either side, the distortion more.
+    bent = 0 if layout.distortion is None else 2 * (1 + np.ceil(2 * layout.distortion.max_px))
+    return np.maximum(0, np.floor(np.array(layout.frame_shape) - apart - 1 - bent))
 
 
 def usable_pairs(
@@ -186,9 +194,15 @@ def usable_pairs(
     return pairs[kept]
 
 
-def _window(shift: float, length: int, size: int, rng: Rng) -> tuple[int, int, float]:
-    """(first px of a random window of the first frame, whole px from there to the second
-    frame's window, fraction of a px that is left), along one axis."""
+def _window(shift: float, length: int, size: int, inset: int, rng: Rng) -> int:
+    """First px of a random window of the first frame whose place in the second, `shift` px
+    further on, keeps `inset` px from its ends, along one axis."""
+    whole = _whole(shift)[0]
+    first, last = max(0, inset - whole), min(length, length - whole - inset) - size
+    return int(rng.integers(first, last + 1))
+
+
+def _whole(shift: float) -> tuple[int, float]:
+    """A shift as whole px and the fraction that is left, -0.5 to 0.5."""
     whole = int(np.floor(shift + 0.5))
-    first = int(rng.integers(max(0, -whole), min(length, length - whole) - size + 1))
-    return first, whole, shift - whole
+    return whole, shift - whole

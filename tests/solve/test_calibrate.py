@@ -127,7 +127,7 @@ def test_a_field_that_no_scan_has_is_left():
 def test_a_field_with_which_loops_close_worse_is_left():
     # Parts bend as if by a barrel, but overlaps as a whole lie where frames without one do:
     # dirt on the screen does that, which is the same in all frames and pulls at them.
-    graph, truth = bent_grid(BARREL)
+    graph, truth = bent_grid(ScanField(barrel_px=12.0).on(FRAME))
     for pair in list(graph.pairs()):
         values = pair.local.values
         step = truth[pair.j] - truth[pair.i]

@@ -160,7 +160,7 @@ def resample(
 
 
 def _read_rows(plane: npt.NDArray[Any], x_px: npt.NDArray[np.float64]) -> Float32:
-    """`resample_rows` with mirrored places, some rows at a time: their arrays fit into the cache."""
+    """`resample_rows` at mirrored places, some rows at a time: their arrays fit into the cache."""
     last = plane.shape[1] - 1
     out = np.empty(x_px.shape, np.float32)
     for start in range(0, len(x_px), _STRIP):

@@ -83,6 +83,36 @@ class Distortion:
         along_y = on_grid(x, y, lambda p, q: self._inverse(p, q, shear, on_line=False)[1])
         return along_x, along_y
 
+    def meets(
+        self, x: Floats, y: Floats, *, step: tuple[float, float], shear: tuple[float, float]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Where another frame, bent alike, is read to show what columns `x` (w), rows `y` (h) do.
+
+        It lies `step` (x, y) px further on; `shear` are those of this frame and the other. The
+        first two results are as of `sources`, the third (h, w) the columns at which the other
+        frame shows these pixels, as the second is their rows.
+        """
+        middle = (self.frame_shape[0] - 1) / 2
+
+        def there(p: Floats, q: Floats, on_line: bool) -> tuple[Floats, Floats]:
+            row = q + step[1] if on_line else q  # of this frame
+            at_x, at_y = p - step[0], row - step[1]
+            for _ in range(_TURNS):
+                away = self.at(p, row) - self.at(at_x, at_y)
+                if on_line:
+                    row = q + step[1] - away[..., 1]
+                at_y = q if on_line else row - step[1] + away[..., 1]
+                slant = shear[0] * (row - middle) - shear[1] * (at_y - middle)
+                at_x = p - step[0] + slant + away[..., 0]
+            return at_x, at_y
+
+        lines = np.arange(self.frame_shape[0], dtype=np.float64)
+        return (
+            on_grid(x, lines, lambda p, q: there(p, q, True)[0]),
+            on_grid(x, y, lambda p, q: there(p, q, False)[1]),
+            on_grid(x, y, lambda p, q: there(p, q, False)[0]),
+        )
+
     def _inverse(
         self, x: Floats, y: Floats, shear: float, *, on_line: bool
     ) -> tuple[Floats, Floats]:

@@ -16,11 +16,13 @@ from scipy.stats import gamma
 
 from cemi_dask.denoise.method import FloatFrame, Frame
 from cemi_dask.denoise.noise import NoiseModel
+from cemi_dask.distortion import Distortion
 from cemi_dask.geometry import Box, Layout, line_offsets
 from cemi_dask.resample import (
     MARGIN_PX,
     border_distance_px,
     gaussian_kernel,
+    resample,
     separable,
     shift_frame,
     shift_rows,
@@ -68,6 +70,9 @@ def place_frame(
     height, width = layout.frame_shape
     (gain, other_gain), (offset, other_offset) = layout.gain, layout.offset
     grey = float(other_gain / gain), float((other_offset - offset) / gain)
+    field = layout.distortion
+    if field is not None:
+        return _place_bent((plane, noise.scaled(*grey)), layout, field, grey, feather_px=feather_px)
     shear, other_shear = (float(value) for value in layout.shear)
     down = float(layout.y_px[1] - layout.y_px[0])
     # Of the middle line, on the fixed frame's line where it comes to lie.
@@ -96,6 +101,41 @@ def place_frame(
         return None
     moved = shift_frame(moved, right_px, down - top, gain=grey[0], offset=grey[1])
     pixels, noise = moved[part.relative_to(place).slices], noise.scaled(*grey)
+    return PlacedFrame(part, pixels, feather * ~_flat(pixels, noise), noise)
+
+
+def _place_bent(
+    neighbour: tuple[Frame, NoiseModel],
+    layout: Layout,
+    field: Distortion,
+    grey: tuple[float, float],
+    *,
+    feather_px: float,
+) -> PlacedFrame | None:
+    """As `place_frame` for frames bent by `field`; the noise is in the grey scale of the first.
+
+    The neighbour is read in two passes at the places that show the first frame's pixels.
+    """
+    height, width = layout.frame_shape
+    step = float(np.diff(layout.x_px)[0]), float(np.diff(layout.y_px)[0])
+    shear = float(layout.shear[0]), float(layout.shear[1])
+    reach = int(np.ceil(np.abs(shear).max() * height + 2 * field.max_px))
+    top, left = (int(np.floor(v + 0.5)) for v in step[::-1])
+    there = Box(top, left, top + height, left + width).expand(reach)
+    part = there.intersect(Box(0, 0, height, width))
+    if part.empty:
+        return None
+    columns, rows = (
+        np.arange(part.x0, part.x1, dtype=float),
+        np.arange(part.y0, part.y1, dtype=float),
+    )
+    along_x, at_y, at_x = field.meets(columns, rows, step=step, shear=shear)
+    distance = np.minimum(border_distance_px(at_y, height), border_distance_px(at_x, width))
+    feather = np.asarray(np.clip(distance / feather_px, 0, 1), np.float32)
+    if not feather.any():
+        return None
+    plane, noise = neighbour
+    pixels = resample(plane, along_x, at_y) * np.float32(grey[0]) + np.float32(grey[1])
     return PlacedFrame(part, pixels, feather * ~_flat(pixels, noise), noise)
 
 

@@ -10,13 +10,16 @@ import pytest
 
 from cemi_dask.denoise import DENOISERS, Denoiser, Overlap, denoise, estimate_noise_model
 from cemi_dask.denoise.averaging import place_frame
+from cemi_dask.distortion import Distortion
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frameset import Frames
 from cemi_dask.geometry import Layout
+from cemi_dask.simulate import ScanField
 
 SHAPE = (240, 320)
 SIGMA = 25.0
 ROWS, COLS = np.mgrid[: SHAPE[0], : SHAPE[1]]
+BENT = ScanField(barrel_px=6.0, drift_px=3.0).on(SHAPE)
 INSIDE = (slice(60, -60), slice(60, -60))  # what every neighbour below covers with full weight
 # Four frames a few px from each other, all at fractions of a px.
 X, Y = np.array([20.0, 27.3, 16.8, 29.6]), np.array([20.0, 25.4, 23.3, 11.3])
@@ -35,7 +38,11 @@ def scene(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 def places(layout: Layout, frame: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the pixels of a frame lie in the mosaic, (y, x)."""
     lean = layout.shear[frame] * (ROWS - (SHAPE[0] - 1) / 2)
-    return ROWS + layout.y_px[frame], COLS + layout.x_px[frame] + lean
+    bend = np.zeros((*SHAPE, 2))
+    if layout.distortion is not None:
+        bend = layout.distortion.at(COLS, ROWS)
+    x = COLS + layout.x_px[frame] + lean + bend[..., 0]
+    return ROWS + layout.y_px[frame] + bend[..., 1], x
 
 
 def look(layout: Layout, frame: int, *, sigma: float = SIGMA, seed: int = 0) -> np.ndarray:
@@ -72,9 +79,11 @@ def contrast(picture: np.ndarray, layout: Layout) -> float:
     [
         {},
         {"shear": np.array([0.05, -0.05, 0.02, 0.05])},
+        {"distortion": BENT},
+        {"distortion": BENT, "shear": np.array([0.05, -0.05, 0.02, 0.05])},
         {"gain": np.array([1.0, 1.1, 0.9, 1.05]), "offset": np.array([0.0, -8.0, 6.0, 3.0])},
     ],
-    ids=["plain", "sheared", "grey"],
+    ids=["plain", "sheared", "bent", "bent and sheared", "grey"],
 )
 def test_noise_falls_by_the_root_of_the_looks_and_lamellae_stay(
     count: int, changes: dict[str, np.ndarray]
@@ -241,15 +250,17 @@ def test_what_cannot_be_done_is_an_error() -> None:
         first(Frames.from_array(stack), layout)
 
 
-def test_a_placed_frame_lies_on_the_other_ones_pixels() -> None:
-    layout = Layout(X[:2], Y[:2], SHAPE, shear=np.array([0.03, -0.02]))
+@pytest.mark.parametrize("field", [None, BENT], ids=["even", "bent"])
+def test_a_placed_frame_lies_on_the_other_ones_pixels(field: Distortion | None) -> None:
+    layout = Layout(X[:2], Y[:2], SHAPE, shear=np.array([0.03, -0.02]), distortion=field)
     noise = estimate_noise_model(look(layout, 1))
     exact = scene(*places(layout, 1)).astype(np.float32)
     placed = place_frame(exact, noise, layout, feather_px=32)
     assert placed is not None
     there = placed.feather > 0
     truth = scene(*places(layout, 0))[placed.box.slices]
-    # The filter's own error at a period of 5.4 px; a wrong sign of the shear would make 10.
+    # The filter's own error at a period of 5.4 px; a wrong sign of the shear would make 10, of
+    # the field 20.
     assert np.abs(placed.pixels - truth)[there].max() < 0.3
 
 

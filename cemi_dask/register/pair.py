@@ -23,7 +23,7 @@ from cemi_dask.register.correlate import (
 from cemi_dask.register.distorted import local_shifts, typical_displacement
 from cemi_dask.register.lattice import find_lattice, steps_alike
 from cemi_dask.register.options import RegisterOptions
-from cemi_dask.register.prepare import Prepared
+from cemi_dask.register.prepare import Image, Prepared
 from cemi_dask.register.refine import Refined, refine
 
 _MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot be matched
@@ -154,8 +154,7 @@ def find_candidates(
     deviations of that of unrelated frames with the same spectra.
     """
     search = search.within(fixed.shape)
-    factor = 2 if _largest_overlap(fixed.shape, search) > _BINNED_AREA_PX else 1
-    a, b = fixed.binned(factor), moving.binned(factor)
+    factor, a, b = _binned(fixed, moving, _largest_overlap(fixed.shape, search))
     shape = (a.shape[0], a.shape[1])
     sheared = fixed.offsets_px is not None or moving.offsets_px is not None
     ends = (fixed.line_ends(factor), moving.line_ends(factor)) if sheared else None
@@ -175,6 +174,12 @@ def find_candidates(
         place = dx * factor, dy * factor
         candidates.append(Candidate(*place, score, significance, area, n * factor**2))
     return candidates
+
+
+def _binned(fixed: Prepared, moving: Prepared, overlap_px: int) -> tuple[int, Image, Image]:
+    """Both frames at half resolution where they share many pixels, and by how much: 2 or 1."""
+    factor = 2 if overlap_px > _BINNED_AREA_PX else 1
+    return factor, fixed.binned(factor), moving.binned(factor)
 
 
 def _distinct(candidates: list[Candidate]) -> list[Candidate]:
@@ -236,8 +241,7 @@ def _with_rivals(
     places whole periods away and along the lamellae are tried as well: few of them are peaks.
     """
     best = candidates[0]
-    factor = 2 if best.overlap_px > _BINNED_AREA_PX else 1
-    a, b = fixed.binned(factor), moving.binned(factor)
+    factor, a, b = _binned(fixed, moving, best.overlap_px)
     x, y = round(best.dx_px / factor), round(best.dy_px / factor)
     area = overlap_correlation_area(a, b, x, y)
     if best.significance * np.sqrt(best.area_px / area) >= options.min_significance:

@@ -83,19 +83,19 @@ def with_waves(links: Links, place: Floats, sigma_px: Floats, island: Ints) -> L
     waves = Waves.among(links)
     i, j = links.i[waves.of], links.j[waves.of]
     step = place[j] - place[i]
-    length = np.hypot(*waves.wave.T)
     doubt = np.linalg.norm(np.hypot(sigma_px[i], sigma_px[j]), axis=1)
     known = np.isfinite(step).all(axis=1) & (island[i] == island[j])
-    known &= doubt < _SURE_PERIODS / length
-    across = waves.wave / length[:, None]
-    miss = np.where(known, waves.misses(np.where(known[:, None], step, 0.0)), 0.0)
+    known &= doubt < _SURE_PERIODS / np.hypot(*waves.wave.T)
+    told, step = waves.pick(known), step[known]
+    across = told.wave / np.hypot(*told.wave.T)[:, None]
     outer = np.einsum("ka,kb->kab", across, across)
-    own = outer * (waves.sigma_px**2)[:, None, None] + (np.eye(2) - outer) * _FREE_PX**2
     shift, covariance = links.shift.copy(), links.covariance.copy()
     usable, sure = links.usable.copy(), links.sure.copy()
     shift[waves.of] = np.nan
-    shift[waves.of[known], 0] = (step - miss[:, None] * across)[known]
-    covariance[waves.of[known], 0] = own[known]
+    shift[told.of, 0] = step - told.misses(step)[:, None] * across
+    covariance[told.of, 0] = (
+        outer * (told.sigma_px**2)[:, None, None] + (np.eye(2) - outer) * _FREE_PX**2
+    )
     usable[waves.of], sure[waves.of] = known, known
     return replace(links, shift=shift, covariance=covariance, usable=usable, sure=sure)
 

@@ -11,7 +11,9 @@ import pytest
 from cemi_dask.compute import compute_items
 from cemi_dask.errors import DisconnectedError, InputError
 from cemi_dask.frameset import Frames
+from cemi_dask.overlap import PairShift, Peak
 from cemi_dask.register import RegisterOptions, register
+from cemi_dask.register.stage import open_corners
 from cemi_dask.solve import pairs_table, solve
 from tests.register.specimens import as_nominal, errors, record, texture, tile_grid
 
@@ -70,6 +72,28 @@ def test_blank_tiles_stay_where_the_stage_put_them_and_spoil_nothing():
     status = pairs_table(graph, layout).set_index(["i", "j"])["status"]
     assert set(status[[k for k in status.index if 2 in k]]) == {"empty"}
     assert not any(9 in k for k in status.index)
+
+
+def test_corners_are_measured_only_where_sides_do_not_tell_them():
+    frames, _ = tile_grid(3, 4, SHAPE, noise_sigma=5)
+    sides = {(k, k + 1) for k in range(12) if k % 4 < 3} | {(k, k + 4) for k in range(8)}
+    assert set(register(frames).graph.edges) == sides
+    pictures = frames.data.compute()
+    pictures[5] = 118  # the tile in row 1, column 1
+    graph = register(Frames(Frames.from_array(pictures).data, frames.table, "stage"))
+    around = {(0, 5), (1, 4), (1, 6), (2, 5), (4, 9), (5, 8), (5, 10), (6, 9)}
+    assert set(graph.graph.edges) == sides | around
+
+
+def test_two_ways_round_that_disagree_leave_the_corners_open():
+    def side(i, j, dx, dy, status="ok"):
+        return PairShift(i, j, (Peak(dx, dy, 0.9, (1e-4, 0.0, 1e-4)),), status)
+
+    corners = [(0, 3), (1, 2)]
+    sides = [side(0, 1, 90, 1), side(2, 3, 90, 1), side(0, 2, 0, 80), side(1, 3, 0.9, 80)]
+    assert open_corners(corners, sides) == []
+    assert open_corners(corners, [*sides[:3], side(1, 3, 5.4, 80)]) == corners
+    assert open_corners(corners, [*sides[:3], side(1, 3, 0, 80, "ambiguous")]) == corners
 
 
 def test_wrong_stage_positions_of_60_px_are_found_again():

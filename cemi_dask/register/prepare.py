@@ -86,7 +86,9 @@ class Prepared:
         """`detail` as it was recorded, no line moved."""
         image = self.raw.astype(np.float32)
         size = min(self.highpass_px, *self.shape) | 1
-        local = cv2.boxFilter(image, cv2.CV_32F, (size, size), borderType=cv2.BORDER_REFLECT)
+        # Sums of whole numbers take half the time.
+        source = self.raw if self.raw.dtype in (np.uint8, np.uint16) else image
+        local = cv2.boxFilter(source, cv2.CV_32F, (size, size), borderType=cv2.BORDER_REFLECT)
         return np.asarray(image - local, np.float32)
 
     @cached_property
@@ -139,7 +141,9 @@ class Prepared:
         # Moving lines by fractions of a px would take noise away just where it is measured.
         detail = self.detail if self.offsets_px is None else self._recorded_detail()
         s = 1.5
-        variance = float(np.var(cv2.GaussianBlur(detail, (0, 0), s)))
+        # Binned by 2 first: a quarter of the pixels say the same after that smoothing.
+        halved = self._binned2 if self.offsets_px is None else _bin(detail, 2)
+        variance = float(np.var(cv2.GaussianBlur(halved, (0, 0), s / 2)))
         share = max(white_noise(detail) ** 2, 1e-6) / (4 * np.pi * s**2)
         return float(np.sqrt(max(0.0, variance - share) / share))
 
@@ -147,10 +151,11 @@ class Prepared:
 def white_noise(picture: Image) -> float:
     """Standard deviation of white noise in a picture (y, x), from second differences.
 
-    Immerkaer 1996, with the median of every third pixel of every third row in place of the mean.
+    Immerkaer 1996, with the median over blocks of 3 x 3 px in place of the mean.
     """
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-    bends = np.abs(cv2.filter2D(picture, cv2.CV_32F, kernel)[::3, ::3])
+    h, w = picture.shape[0] // 3 * 3, picture.shape[1] // 3 * 3
+    down = picture[0:h:3] - 2 * picture[1:h:3] + picture[2:h:3]
+    bends = np.abs(down[:, 0:w:3] - 2 * down[:, 1:w:3] + down[:, 2:w:3])
     return float(np.median(bends)) / 0.6745 / 6
 
 

@@ -220,7 +220,7 @@ class _Left:
         left = residual - np.float32(delta[0]) * gx - np.float32(delta[1]) * gy
         height, width = left.shape
         blocks = (min(_BLOCKS, height // 8), min(_BLOCKS, width // 8))
-        forces = np.stack([_block_sums(g * left, blocks) for g in (gx, gy)])
+        forces = np.stack([_block_products(g, left, blocks) for g in (gx, gy)])
         inside = left if seen.mask is None else left * seen.mask
         return cls(seen, forces, score, row_dot(inside, inside) / seen.count)
 
@@ -256,7 +256,10 @@ def parts_of(found: Refined) -> Parts:
     gx, gy = seen.along
     grid = (min(_PARTS, left.forces.shape[1]), min(_PARTS, left.forces.shape[2]))
     m = grid[0] * grid[1]
-    xx, xy, yy = (_block_products(*pair, grid) for pair in ((gx, gx), (gx, gy), (gy, gy)))
+    # Every other row: neighbouring rows of smoothed frames tell nearly the same.
+    xx, xy, yy = (
+        2 * _block_products(a[::2], b[::2], grid) for a, b in ((gx, gx), (gx, gy), (gy, gy))
+    )
     gradients = np.stack([xx, xy, xy, yy], axis=-1).reshape(m, 2, 2)
     structure = _structure(gradients, seen.noise(left.score) * seen.count / m)
     pooled = np.stack([_block_sums(f, grid) for f in left.forces], axis=-1).reshape(m, 2)
@@ -268,13 +271,7 @@ def parts_of(found: Refined) -> Parts:
 
 
 def _block_products(a: Image, b: Image, grid: tuple[int, int]) -> Matrix:
-    """Sums (rows * cols) of products over a grid of blocks whose borders are whole px.
-
-    From every other row: neighbouring rows of smoothed frames tell nearly the same. Ten times as
-    fast as `_block_sums` of the product, which has to be made first.
-    """
-    stride = a.shape[0] / len(a[::2])
-    a, b = a[::2], b[::2]
+    """Sums (rows, cols) of products over a grid of blocks whose borders are whole px."""
     y, x = (
         np.linspace(0, n, k + 1).round().astype(int) for n, k in zip(a.shape, grid, strict=True)
     )
@@ -283,7 +280,7 @@ def _block_products(a: Image, b: Image, grid: tuple[int, int]) -> Matrix:
         columns = slice(int(x[k]), int(x[k + 1]))
         lines = np.einsum("ij,ij->i", a[:, columns], b[:, columns])
         out[:, k] = np.add.reduceat(lines, y[:-1], dtype=np.float64)
-    return np.asarray(stride * out.ravel(), np.float64)
+    return out
 
 
 def _block_sums(image: npt.NDArray[Any], grid: tuple[int, int]) -> Matrix:

@@ -28,6 +28,7 @@ Reason = Literal[
     "no_overlap",
     "low_score",
     "not_significant",
+    "unexplained",
     "lattice",
     "rival_peak",
     "contradicted",
@@ -107,9 +108,10 @@ class PairShift:
     (no peak passes, or the solver found it to be an outlier); empty.
     `lattice`: of an ambiguous pair whose overlap is one wave of lamellae. `reason` is empty for
     ok, else no_texture (one of the frames holds none); no_overlap (no displacement leaves
-    `min_overlap`); low_score; not_significant (unrelated frames would agree as well); lattice (a
-    high score, but so would any overlap of the same periodic texture have); rival_peak (another
-    displacement fits about as well); contradicted (misses the solution).
+    `min_overlap`); low_score; not_significant (unrelated frames would agree as well); unexplained
+    (most of the structure disagrees, and its parts lie all over); lattice (a high score, but so
+    would any overlap of the same periodic texture have); rival_peak (another displacement fits
+    about as well); contradicted (misses the solution).
     `grey` is (mean_i, mean_j, std_i, std_j) of both frames inside the overlap of the best
     peak, in grey levels of the raw frames, for gain solving. `local` holds the displacements
     of parts of the overlap at the best peak of a pair that is ok, as far as they were refined.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from cv2 import TM_CCOEFF_NORMED, matchTemplate
@@ -19,6 +21,8 @@ _PART_PX = 32  # side of a part: hardly distorted in itself, and wide enough to 
 _REACH_PX = 12  # how far a part may lie from where the overlap as a whole has it
 _MIN_SCORE = 0.5  # of a part that is believed
 _MIN_PARTS = 16  # fewer do not tell where their middle lies
+_TOGETHER_PX = 3.0  # from the typical displacement: a part of a distorted overlap
+_TELLING = 0.05  # of an overlap's variance: less structure than that need not agree
 
 _FAR_PX = 1.5  # a part that one step moves farther was not where a step can tell
 _LINEAR_PX = 0.1  # rms distortion up to which one linear step tells where parts lie
@@ -51,10 +55,34 @@ def local_shifts(fixed: Prepared, moving: Prepared, found: Refined, *, steps: in
     return LocalShifts.pack(box, (rows, columns), shift, information)
 
 
+def explained(fixed: Prepared, moving: Prepared, found: Refined) -> float:
+    """The part of the structure in the overlap that agrees at the displacement `found`; 1: all.
+
+    Noisy looks at one place correlate by sqrt(q_1 q_2), with q the part of each one's variance
+    that is not white noise: the score is compared with that. 1 where hardly any structure is.
+    """
+    structure = [
+        1 - frame.noise_variance(frame.smooth_px) / max(variance, 1e-9)
+        for frame, variance in zip((fixed, moving), found.variances, strict=True)
+    ]
+    if min(structure) < _TELLING:
+        return 1.0
+    return found.score / float(np.sqrt(structure[0] * structure[1]))
+
+
+@dataclass(frozen=True)
+class Typical:
+    """A displacement px, and how many of the overlap's parts (0..1) lie within 3 px of it."""
+
+    dx_px: float
+    dy_px: float
+    together: float
+
+
 def typical_displacement(
     fixed: Prepared, moving: Prepared, start: tuple[float, float]
-) -> tuple[float, float] | None:
-    """The displacement (dx, dy) px near `start` from which structure is least far off.
+) -> Typical | None:
+    """The displacement near `start` (dx, dy) px from which structure is least far off.
 
     Where parts are displaced by more than structure is wide, the squared difference of the
     pictures no longer grows with the miss, and least squares follows whichever part it meets
@@ -62,20 +90,22 @@ def typical_displacement(
     axis: it minimises the sum of absolute misses (Laplace 1818), each part with the weight
     it has in least squares. None where too few parts are found again.
     """
-    local, weight = local_displacements(fixed, moving, (round(start[0]), round(start[1])))
+    local, weight, parts = local_displacements(fixed, moving, (round(start[0]), round(start[1])))
     if len(local) < _MIN_PARTS or not weight.any(axis=0).all():
         return None
     dx, dy = (
         float(np.quantile(local[:, k], 0.5, weights=weight[:, k], method="inverted_cdf"))
         for k in (0, 1)
     )
-    return dx, dy
+    near = np.hypot(local[:, 0] - dx, local[:, 1] - dy) <= _TOGETHER_PX
+    return Typical(dx, dy, np.count_nonzero(near) / parts)
 
 
 def local_displacements(
     fixed: Prepared, moving: Prepared, whole: tuple[int, int]
-) -> tuple[Floats, Floats]:
-    """Displacements (m, 2) px of the parts found again near `whole`, and their weights (m, 2).
+) -> tuple[Floats, Floats, int]:
+    """Displacements (m, 2) px of the parts found again near `whole`, their weights (m, 2), and
+    how many parts were sought.
 
     A part lies where the normalised cross-correlation of the smoothed frames peaks. Its
     weight along an axis is the sum of products of both frames' derivatives where they match:
@@ -84,9 +114,10 @@ def local_displacements(
     inset = reach_px(fixed.smooth_px) + _REACH_PX + max(_askew_px(fixed), _askew_px(moving))
     box = overlap_boxes(fixed.shape, *whole, inset_px=inset)[0]
     a, b = fixed.gradients, moving.gradients
-    local, weight = [], []
+    local, weight, sought = [], [], 0
     for y in range(box.y0, box.y1 - _PART_PX + 1, _PART_PX):
         for x in range(box.x0, box.x1 - _PART_PX + 1, _PART_PX):
+            sought += 1
             part = Box(y, x, y + _PART_PX, x + _PART_PX)
             around = part.shift(-whole[1], -whole[0]).expand(_REACH_PX)
             match = matchTemplate(b.value[around.slices], a.value[part.slices], TM_CCOEFF_NORMED)
@@ -101,7 +132,7 @@ def local_displacements(
                 row_dot(a.along_y[part.slices], b.along_y[there]),
             )
             weight.append(np.maximum(products, 0.0))
-    return np.array(local).reshape(-1, 2), np.array(weight).reshape(-1, 2)
+    return np.array(local).reshape(-1, 2), np.array(weight).reshape(-1, 2), sought
 
 
 def _askew_px(frame: Prepared) -> int:

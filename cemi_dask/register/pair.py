@@ -20,7 +20,7 @@ from cemi_dask.register.correlate import (
     overlap_correlation_area,
     overlap_score,
 )
-from cemi_dask.register.distorted import local_shifts, typical_displacement
+from cemi_dask.register.distorted import explained, local_shifts, typical_displacement
 from cemi_dask.register.lattice import find_lattice, steps_alike
 from cemi_dask.register.options import RegisterOptions
 from cemi_dask.register.prepare import Image, Prepared
@@ -30,6 +30,9 @@ _MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot 
 _COARSE_VARIANCE_PX2 = 0.25  # of a peak that was not refined
 _LATTICE_SCORE = 0.5  # of a smoothed overlap; unrelated texture hardly reaches it
 _RIVAL = 0.75  # of the best significance or score: from there on a peak is worth a look
+_RIVAL_UNSURE = 0.5  # the same where the best is hardly telling: whole px miss narrow peaks
+_EXPLAINED = 0.5  # structure of the overlap that must agree,
+_TOGETHER = 1 / 3  # or that part of its parts must lie together: then it is distorted
 _SIDE = 80  # percent of a frame's side beyond which an overlap is narrow
 _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half resolution
 
@@ -128,6 +131,8 @@ def measure_prepared(
     if options.refine_steps and _telling(candidates[0], options.min_significance):
         candidates = _with_rivals(fixed, moving, candidates, options)
     status, reason = _verdict(candidates, options)
+    if status != "rejected" and not _explains(fixed, moving, candidates[0]):
+        status, reason = "rejected", "unexplained"
     best, local = candidates[0], None
     if status == "ok" and best.fine is not None:
         local = local_shifts(fixed, moving, best.fine, steps=options.refine_steps)
@@ -202,7 +207,8 @@ def _refined(
     fixed: Prepared, moving: Prepared, candidates: list[Candidate], options: RegisterOptions
 ) -> list[Candidate]:
     """The candidates, those that rival the best one refined, best first."""
-    rival, least = _RIVAL * candidates[0].significance, -1.0
+    best, least = candidates[0].significance, -1.0
+    rival = best * (_RIVAL if best > 2 * options.min_significance else _RIVAL_UNSURE)
     out: list[Candidate] = []
     for c in candidates:
         fine = None
@@ -265,7 +271,7 @@ def _centred(fixed: Prepared, moving: Prepared, best: Candidate) -> Candidate:
     Its covariance stays: the distortion, which it counts, does not average out.
     """
     typical = typical_displacement(fixed, moving, (best.dx_px, best.dy_px))
-    return best if typical is None else replace(best, dx_px=typical[0], dy_px=typical[1])
+    return best if typical is None else replace(best, dx_px=typical.dx_px, dy_px=typical.dy_px)
 
 
 def _verdict(candidates: list[Candidate], options: RegisterOptions) -> tuple[Status, Reason]:
@@ -278,6 +284,18 @@ def _verdict(candidates: list[Candidate], options: RegisterOptions) -> tuple[Sta
     if best.significance < options.min_significance:
         return "ambiguous", "lattice"
     return ("ambiguous", "rival_peak") if _rivalled(candidates, options) else ("ok", "")
+
+
+def _explains(fixed: Prepared, moving: Prepared, best: Candidate) -> bool:
+    """Whether the candidate explains the overlap's structure, as one piece or in parts.
+
+    The null of `find_candidates` knows of spectra only. Where whole colonies run alike, or a part
+    of the overlap is periodic, other displacements agree far beyond it, but by a part alone.
+    """
+    if best.fine is None or explained(fixed, moving, best.fine) >= _EXPLAINED:
+        return True
+    typical = typical_displacement(fixed, moving, (best.dx_px, best.dy_px))
+    return typical is not None and typical.together >= _TOGETHER
 
 
 def _rivalled(candidates: list[Candidate], options: RegisterOptions) -> bool:

@@ -26,7 +26,8 @@ class Refined:
     """A refined displacement in px, its score (-1..1) and covariance (2, 2) in px^2.
 
     `distortion_px` is by how much parts of the overlap scatter beyond what noise explains,
-    `left` what the last step left of the forces, for `parts_of`.
+    `variances` those of the smoothed overlaps, fixed and moving, `left` what the last step left
+    of the forces, for `parts_of`.
     """
 
     dx_px: float
@@ -34,6 +35,7 @@ class Refined:
     score: float
     covariance_px2: Matrix
     distortion_px: float
+    variances: tuple[float, float]
     left: _Left
 
 
@@ -79,7 +81,7 @@ def refine(
         state = _evaluate(seen, moving, position) if seen else None
         if seen is None or state is None:
             return None
-        score, delta, residual = state
+        score, delta, residual, variance = state
         if part is not None and score < before[0] - 0.02:
             # A part may start far off: a low score makes its curvature small, its step too long.
             before = (before[0], before[1], before[2] / 2)
@@ -93,7 +95,8 @@ def refine(
             left = _Left.of(seen, residual, score, delta)
             covariance, distortion = _covariance(left)
             found = float(position[0]), float(position[1])
-            return Refined(*found, score, covariance, distortion, left)
+            both = seen.variance, variance
+            return Refined(*found, score, covariance, distortion, both, left)
     return None
 
 
@@ -175,8 +178,9 @@ def _overlap(
 
 def _evaluate(
     seen: _Overlap, moving: Prepared, position: Matrix
-) -> tuple[float, Matrix, Image] | None:
-    """Score, Gauss-Newton step and residual (y, x) at a displacement, None where flat.
+) -> tuple[float, Matrix, Image, float] | None:
+    """Score, Gauss-Newton step, residual (y, x) and the moving overlap's variance at a
+    displacement, None where flat.
 
     The residual means nothing where the overlap's mask is 0; the gradients are 0 there.
     """
@@ -200,7 +204,7 @@ def _evaluate(
     residual -= np.float32(seen.mean - gain * mean)
     force = np.array([row_dot(g, residual) for g in seen.along])
     delta = np.linalg.solve(seen.curvature(score), force)
-    return score, np.clip(delta, -1, 1), residual
+    return score, np.clip(delta, -1, 1), residual, variance
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def sides_and_corners(
     pairs: Sequence[tuple[int, int]], place: Positions, shape: tuple[int, int]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """`pairs` whose boxes share half of a frame's height or width, and the rest of them."""
-    sides, corners = [], []
+    sides: list[tuple[int, int]] = []
+    corners: list[tuple[int, int]] = []
     for i, j in pairs:
         dx, dy = np.abs(place[j] - place[i])
         (sides if dx <= shape[1] / 2 or dy <= shape[0] / 2 else corners).append((i, j))

@@ -13,14 +13,16 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+_IN_PLAY = 0.6  # of the best score: a peak below that is no choice, however well it fits
+
 
 @dataclass(frozen=True)
 class Links:
     """m pairs with up to k peaks each.
 
-    `i`, `j` (m); `shift` (m, k, 2) px, NaN where a pair has fewer peaks; `covariance`
-    (m, k, 2, 2) px^2; `score` (m, k); `usable` (m): status ok or ambiguous; `sure` (m):
-    status ok.
+    `i`, `j` (m); `shift` (m, k, 2) px, NaN where a pair has fewer peaks, or one whose score is
+    far behind; `covariance` (m, k, 2, 2) px^2; `score` (m, k); `usable` (m): status ok or
+    ambiguous; `sure` (m): status ok.
     """
 
     pairs: tuple[PairShift, ...]
@@ -43,6 +45,8 @@ class Links:
         score = np.zeros((m, k))
         for r, pair in enumerate(pairs):
             for q, peak in enumerate(pair.peaks):
+                if peak.score < _IN_PLAY * pair.peaks[0].score:
+                    continue
                 xx, xy, yy = peak.cov_px2
                 shift[r, q] = peak.dx_px, peak.dy_px
                 covariance[r, q] = (xx, xy), (xy, yy)

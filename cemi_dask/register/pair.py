@@ -30,7 +30,7 @@ _MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot 
 _COARSE_VARIANCE_PX2 = 0.25  # of a peak that was not refined
 _LATTICE_SCORE = 0.5  # of a smoothed overlap; unrelated texture hardly reaches it
 _RIVAL = 0.75  # of the best significance or score: from there on a peak is worth a look
-_RIVAL_UNSURE = 0.5  # the same where the best is hardly telling: whole px miss narrow peaks
+_RIVAL_UNSURE = 0.5  # the same where the best hardly tells: whole px miss narrow peaks
 _EXPLAINED = 0.5  # structure of the overlap that must agree,
 _TOGETHER = 1 / 3  # or that part of its parts must lie together: then it is distorted
 _SIDE = 80  # percent of a frame's side beyond which an overlap is narrow
@@ -207,15 +207,17 @@ def _refined(
     fixed: Prepared, moving: Prepared, candidates: list[Candidate], options: RegisterOptions
 ) -> list[Candidate]:
     """The candidates, those that rival the best one refined, best first."""
-    best, least = candidates[0].significance, -1.0
-    rival = best * (_RIVAL if best > 2 * options.min_significance else _RIVAL_UNSURE)
+    first, least = candidates[0].significance, -1.0
+    near = _RIVAL * first
+    far = near if first > 2 * options.min_significance else _RIVAL_UNSURE * first
     out: list[Candidate] = []
     for c in candidates:
         fine = None
-        if options.refine_steps and c.significance >= rival and _telling(c, 3.0):
+        if options.refine_steps and c.significance >= far and _telling(c, 3.0):
             place = c.dx_px, c.dy_px
             fine = refine(fixed, moving, place, steps=options.refine_steps, least_score=least)
-        if fine is not None:
+        # One that was far behind counts if no noise explains that it is not the best.
+        if fine is not None and (c.significance >= near or _alike(out[0], fine.score, options)):
             c = _at(c, fine)
             least = max(least, (1 - 2 * _margin(c, options)) * c.score)
         out.append(c)

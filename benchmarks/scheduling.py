@@ -6,7 +6,7 @@ records them. Only the kernels are left out: a worker unpacks its item and gives
 of the size that measured ones have. No pixel is stored or read.
 
     python benchmarks/scheduling.py --frames 3902
-    python benchmarks/scheduling.py --frames 400000 --stages denoise --sample 20000
+    python benchmarks/scheduling.py --frames 400000 --stages denoise --sample 3000
     python benchmarks/scheduling.py --frames 10000 --stages solve
 
 With `--sample` only so many items of each stage are done; seconds are then scaled to all.
@@ -135,20 +135,6 @@ def run_dry(packed: bytes, name: str) -> tuple[Any, float]:
     return result, time.thread_time() - start
 
 
-def lean_pack(item: Any) -> bytes:
-    """What `execute.pack` gives, found from the item's end instead of in a copy of the graph."""
-    graph = item.__dask_graph__()
-    layers = list(graph.layers.values())
-    found: dict[Any, Any] = {}
-    ahead = [item.key]
-    while ahead:
-        key = ahead.pop()
-        if key not in found:
-            found[key] = next(layer[key] for layer in layers if key in layer)
-            ahead += found[key].dependencies
-    return bytes(cloudpickle.dumps((found, item.key)))
-
-
 class DryCompute(LedgerCompute):
     """The run's own `Compute`, whose workers unpack their items and do nothing with them."""
 
@@ -156,7 +142,6 @@ class DryCompute(LedgerCompute):
     limit: int | None = None
     # CPU seconds and time when the first items were there.
     built: tuple[float, float] | None = None
-    pack: Any = staticmethod(pack)
 
     def __call__(self, items: Any, /) -> dict[str, Any]:
         """As in a run, over the first `limit` items."""
@@ -169,7 +154,7 @@ class DryCompute(LedgerCompute):
         return super().__call__(items)
 
     def _submit(self, name: str, item: Any) -> Future[Any]:
-        packed = self.pack(item)
+        packed = pack(item)
         self.packed_bytes += len(packed)
         return self.client.submit(
             run_dry,
@@ -375,7 +360,6 @@ def main() -> None:
     parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated")
     parser.add_argument("--sample", type=int, help="items to do of each stage; default all")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--lean", action="store_true", help="with `lean_pack`")
     given = parser.parse_args()
     names = given.stages.split(",")
     header = ["stage", "items", "done", "client ms", "scheduler ms", "worker ms", "wall ms"]
@@ -409,8 +393,6 @@ def measure(name: str, ingot: Ingot, processes: Processes, given: argparse.Names
     ledger = Ledger(ingot.folder / "ledger").stage(name, "0" * 64)
     compute = DryCompute(processes.client, ledger, Lines(every_s=60))
     compute.limit = given.sample
-    if given.lean:
-        compute.pack = lean_pack
     before = processes.cpu_s()
     try:
         do_stage(name, ingot, compute)

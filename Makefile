@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint unit setup clean
+# helm, the Kubernetes schemas and linters, for CI and for whoever changes deploy/.
+DEPLOY_ENV ?= .venv-deploy
+
+.PHONY: demo test lint unit check-deploy setup clean
 
 setup: $(VENV)/.ready
 
@@ -31,5 +34,16 @@ lint: setup
 unit: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# Apart from .venv: helm alone takes 240 MB. dask-kubernetes is there for its resource definitions
+# only, so without what it depends on.
+$(DEPLOY_ENV)/.ready: deploy/requirements-check.txt
+	test -x $(DEPLOY_ENV)/bin/python || $(PYTHON) -m venv $(DEPLOY_ENV)
+	$(DEPLOY_ENV)/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/requirements-check.txt
+	$(DEPLOY_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'dask-kubernetes==2026.3.0'
+	touch $@
+
+check-deploy: setup $(DEPLOY_ENV)/.ready
+	CEMI_DEPLOY_ENV=$(abspath $(DEPLOY_ENV)) $(BIN)/python -m pytest tests/deploy -m helm
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEPLOY_ENV) $(DEMO)

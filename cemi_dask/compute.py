@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import dask.array as da
 from dask.base import compute, tokenize
 from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
+from dask.task_spec import GraphNode
 
 from cemi_dask.geometry import Box
 
@@ -40,7 +42,40 @@ def named_task(name: str, function: Callable[..., Any], *args: Any, **kwargs: An
     arguments give the same key.
     """
     token = tokenize(function, args, kwargs)
-    return delayed(function, pure=False)(*args, dask_key_name=f"{name}-{token}", **kwargs)
+    # dask looks through the whole graph of each argument, once per task: with a frame per key,
+    # making all tasks of a stage would take time that grows with the square of the frames.
+    few = [_on_its_own(value) for value in args]
+    return delayed(function, pure=False)(*few, dask_key_name=f"{name}-{token}", **kwargs)
+
+
+def _on_its_own(value: Any) -> Any:
+    """`value` with each `Delayed`, also in lists, on a graph of no more than what it needs."""
+    if type(value) is list:
+        return [_on_its_own(part) for part in value]
+    if type(value) is Delayed and isinstance(value.dask, HighLevelGraph):
+        needed = _needed(value.dask, value.key)
+        if needed is not None:
+            return Delayed(value.key, HighLevelGraph({value.key: needed}, {value.key: set()}))
+    return value
+
+
+def _needed(graph: HighLevelGraph, key: Any) -> dict[Any, GraphNode] | None:
+    """The tasks that `key` needs; None where that cannot be told without going through all."""
+    layers = list(graph.layers.values())
+    if any(layer.annotations for layer in layers):
+        return None
+    found: dict[Any, GraphNode] = {}
+    ahead = [key]
+    while ahead:
+        wanted = ahead.pop()
+        if wanted in found:
+            continue
+        task = next((layer[wanted] for layer in layers if wanted in layer), None)
+        if not isinstance(task, GraphNode):
+            return None
+        found[wanted] = task
+        ahead += task.dependencies
+    return found
 
 
 def read_box(array: da.Array, box: Box) -> Delayed:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.distortion import Distortion
+from cemi_dask.distortion import Bend, Distortion, Field
 from cemi_dask.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
@@ -130,7 +130,9 @@ class Layout:
     `shear` (px in x per px in y) tells how far lines are displaced that were scanned while the
     stage moved: pixel (x, y) of frame k lies at x_px[k] + x + shear[k] * (y - (h - 1) / 2),
     so that `x_px` is the place of the frame's middle line. `distortion` is the field by which
-    all frames are bent alike, which comes on top; None for frames scanned evenly.
+    all frames are bent alike, which comes on top; None for frames scanned evenly. `bends`
+    (n, rows, cols, 2) are meshes by which each frame is bent by itself (see `Bend`), without
+    nodes where frames are taken as they are.
     """
 
     x_px: FloatArray
@@ -143,6 +145,7 @@ class Layout:
     offset: FloatArray = field(default_factory=lambda: np.empty(0))
     used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     shear: FloatArray = field(default_factory=lambda: np.empty(0))
+    bends: FloatArray = field(default_factory=lambda: np.empty(0))
     distortion: Distortion | None = None
 
     def __post_init__(self) -> None:
@@ -155,6 +158,7 @@ class Layout:
             "offset": np.zeros(n),
             "used": np.ones(n, np.bool_),
             "shear": np.zeros(n),
+            "bends": np.zeros((n, 0, 0, 2)),
         }
         for name, default in defaults.items():
             if n and not len(getattr(self, name)):
@@ -173,6 +177,12 @@ class Layout:
 
     def __len__(self) -> int:
         return len(self.x_px)
+
+    def field_of(self, index: int) -> Field | None:
+        """By what one frame is bent: its own mesh, if it has one, or what all share."""
+        if not self.bends[index].size:
+            return self.distortion
+        return Bend(self.frame_shape, self.bends[index], self.distortion)
 
     @property
     def left_px(self) -> FloatArray:

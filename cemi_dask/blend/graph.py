@@ -19,6 +19,7 @@ from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frameset import Frames, plane
 from cemi_dask.geometry import Box, ChunkGrid, Layout
 
+_PLACED = ("x_px", "y_px", "gain", "offset", "used", "shear", "bends")
 _DTYPES = ("uint8", "uint16", "float32")
 
 
@@ -74,7 +75,7 @@ def _layout_values(layout: Layout) -> list[Any]:
     return [
         layout.frame_shape,
         layout.distortion and layout.distortion.to_json(),
-        *(getattr(layout, name) for name in ("x_px", "y_px", "gain", "offset", "used", "shear")),
+        *(getattr(layout, name) for name in _PLACED),
     ]
 
 

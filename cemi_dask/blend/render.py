@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.blend.method import Blender, ShiftedFrame
-from cemi_dask.distortion import Distortion
+from cemi_dask.distortion import Field
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import Box, Layout, line_offsets
 from cemi_dask.resample import MARGIN_PX, resample, shift_frame, shift_rows
@@ -53,10 +53,11 @@ def _shifted(plane: npt.NDArray[Any], layout: Layout, index: int) -> ShiftedFram
         _check_plane(plane, layout.frame_shape, (x, y))
         return plane
 
-    if layout.distortion is not None:
+    field = layout.field_of(index)
+    if field is not None:
         slant = None if offsets is None else float(layout.shear[index])
         box = place if offsets is None else _lines_box(x + offsets, place)
-        return _straightened(box, checked, layout.distortion, ((x, y), slant), **grey)
+        return _straightened(box, checked, field, ((x, y), slant), **grey)
     if offsets is None:
         return ShiftedFrame(
             place, lambda: shift_frame(checked(), x - left, y - top, **grey), gain=gain
@@ -101,7 +102,7 @@ def _sheared(
 def _straightened(
     place: Box,
     plane: Callable[[], npt.NDArray[Any]],
-    field: Distortion,
+    field: Field,
     corner: tuple[tuple[float, float], float | None],
     *,
     gain: float,

@@ -17,6 +17,7 @@ from scipy.stats import gamma
 from cemi_dask.denoise.method import FloatFrame, Frame
 from cemi_dask.denoise.noise import NoiseModel
 from cemi_dask.distortion import Distortion
+from cemi_dask.errors import InputError
 from cemi_dask.geometry import Box, Layout, line_offsets
 from cemi_dask.resample import (
     MARGIN_PX,
@@ -67,6 +68,11 @@ def place_frame(
     of a px along y. The feather rises over `feather_px` from 8 px inside of the border, up to
     where the filter sees mirrored pixels; it is 0 where the frame is filled or saturated.
     """
+    if layout.bends.size:
+        raise InputError(
+            "Frames that are bent one by one (solve.elastic) cannot be averaged with their "
+            "neighbours. Solve without it, or denoise frame by frame."
+        )
     height, width = layout.frame_shape
     (gain, other_gain), (offset, other_offset) = layout.gain, layout.offset
     grey = float(other_gain / gain), float((other_offset - offset) / gain)

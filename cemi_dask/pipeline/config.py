@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from cemi_dask.analyse import AnalyseOptions, CorrelateOptions, GridOptions
 from cemi_dask.blend import BLENDERS, Feather
@@ -87,6 +87,15 @@ class RunConfig(_Options):
     analyse: AnalyseSection | None = AnalyseSection()
     report: ReportOptions = ReportOptions()
     cluster: ClusterOptions = LocalOptions()
+
+    @model_validator(mode="after")
+    def _one_geometry(self) -> RunConfig:
+        if self.solve.elastic and getattr(self.denoise, "needs", "frame") != "frame":
+            raise ValueError(
+                f"solve.elastic bends every frame by itself, and denoise: {self.denoise.method} "
+                "puts neighbouring frames on one grid without that; choose one of them"
+            )
+        return self
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -165,10 +165,11 @@ def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
     with context.stage("solve"):
         try:
             calibration = solve.calibrate(graph, options=options)
-            layout = solve.solve(graph, options=options, calibration=calibration)
+            solution = solve.solution(graph, options=options, calibration=calibration)
         except DisconnectedError as error:
             told = islands_told(error.islands, raw.table)
             raise DisconnectedError(f"{error} The smaller ones: {told}.", error.islands) from error
+        layout = solution.layout
         pairs = solve.pairs_table(graph, layout, options=options)
         refuse_unlinked_grid(raw, pairs)
         tables = context.folder.tables
@@ -176,6 +177,8 @@ def solve_stage(context: Context, raw: Frames, graph: OverlapGraph) -> Layout:
         store.write_table(solve.positions_table(layout, raw.table), tables, "positions")
         context.facts["mosaic_shape"] = list(layout.shape)
         context.facts["distortion"] = calibration.facts(layout.distortion)
+        if solution.bending is not None:
+            context.facts["elastic"] = solution.bending.facts()
         context.facts["pairs"] = {k: int(v) for k, v in pairs["status"].value_counts().items()}
         numbers = np.unique(layout.component[layout.used])
         if len(numbers) > 1:

@@ -49,6 +49,8 @@ def stitching_section(
             tables.append(_unused_table(unused, options.rejected_rows))
     if (told := distortion_text(data.run.get("distortion"))) is not None:
         text.append(told)
+    if (facts := data.run.get("elastic")) is not None:
+        text.append(elastic_text(facts))
     return Section(
         "stitching",
         "Stitching quality",
@@ -70,6 +72,19 @@ def distortion_text(facts: dict[str, Any] | None) -> str | None:
         f"A scan distortion of {facts['corner_px']:.2f} px at the corners of every frame {verb}: "
         f"{facts['reason']} ({count_text(facts['links'])} overlaps; misfit within those held out: "
         f"{-100 * facts['held_out_gain']:+.0f} %)."
+    )
+
+
+def elastic_text(facts: dict[str, Any]) -> str:
+    """What the elastic option did, in a sentence."""
+    if not facts["parts"]:
+        return "No overlap was measured in parts, so no frame was bent (solve.elastic)."
+    held_out = facts["held_out"]
+    return (
+        f"Every frame was bent by a mesh of its own, whose nodes move by up to "
+        f"{facts['max_node_px']:.2f} px, so that {count_text(facts['parts'])} parts of overlaps "
+        f"agree: of those held out, half miss by more than {held_out['before_px']:.2f} px without "
+        f"and {held_out['after_px']:.2f} px with meshes."
     )
 
 

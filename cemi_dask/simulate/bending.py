@@ -68,8 +68,10 @@ def render_bent(
             )
     lines = np.arange(len(fine)) / _FINE - beyond
     x, y = (np.arange(n, dtype=np.float64) for n in (width, height))
-    along_x = on_grid(x, lines, lambda p, q: p + field.at(p, _frame_line(field, p, q))[..., 0])
-    along_y = on_grid(x, y, lambda p, q: q + field.at(p, q)[..., 1])
+    along_x = on_grid(
+        x, lines, lambda p, q: p + field.at(p, _frame_line(field, p, q))[..., 0], fit=field.fit
+    )
+    along_y = on_grid(x, y, lambda p, q: q + field.at(p, q)[..., 1], fit=field.fit)
     bent = resample(fine, _FINE * (along_x + beyond), _FINE * (along_y + beyond))
     return np.clip(bent, 0, 255)
 

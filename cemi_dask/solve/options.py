@@ -40,6 +40,17 @@ class SolveOptions(BaseModel):
         description="Calibrate one smooth scan distortion of all frames from displacements "
         "within the overlaps: never, always, or where held-out overlaps agree better with it.",
     )
+    elastic: bool = Field(
+        default=False,
+        description="Bend every frame by a coarse mesh of its own until the parts of overlaps "
+        "agree: for frames that charging or drift has deformed one by one.",
+    )
+    elastic_px: float = Field(
+        default=2.0, gt=0, description="How far a mesh's nodes are expected to move, px."
+    )
+    elastic_nodes: int = Field(
+        default=6, ge=4, le=12, description="Nodes of a mesh along each axis of a frame."
+    )
     gain: bool = Field(default=True, description="Solve a gain and an offset per frame.")
     gain_sigma: float = Field(
         default=0.05, gt=0, description="How far a frame's gain is expected to be from 1."

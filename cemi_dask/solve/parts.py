@@ -22,14 +22,16 @@ _SHOWN = 0.05
 class PartShifts:
     """N parts of the overlaps of m links, ordered by link.
 
-    `link` (N): the links' rows; `shift` (N, 2) px; `information` (N, 2, 2) px^-2; `change`
-    (N, 7): by how much each told term of the field is larger where the part lies in frame j
-    than where it lies in frame i. A part is displaced by the frames' own displacement plus
-    `change` times the field's coefficients, so these enter linearly.
+    `link` (N): the links' rows; `place` (N, 2) px in frame i; `shift` (N, 2) px;
+    `information` (N, 2, 2) px^-2; `change` (N, 7): by how much each told term of the field is
+    larger where the part lies in frame j than where it lies in frame i. A part is displaced by
+    the frames' own displacement plus `change` times the field's coefficients, so these enter
+    linearly.
     """
 
     links: int
     link: Ints
+    place: Floats
     shift: Floats
     information: Floats
     change: Floats
@@ -50,7 +52,8 @@ class PartShifts:
         ends = shear[links.i[link]], shear[links.j[link]]
         change = field_change(place, shift, ends, frame_shape)
         told = xx + yy > 0
-        return cls(len(links), link[told], shift[told], floored(information[told]), change[told])
+        known = (a[told] for a in (link, place, shift, floored(information), change))
+        return cls(len(links), *known)
 
     def only(self, links: Flags) -> PartShifts:
         """The parts of some links (m)."""
@@ -58,6 +61,7 @@ class PartShifts:
         return PartShifts(
             self.links,
             self.link[keep],
+            self.place[keep],
             self.shift[keep],
             self.information[keep],
             self.change[keep],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from cemi_dask.errors import InputError
@@ -9,12 +11,21 @@ from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
 from cemi_dask.solve.adjust import Adjustment, adjust
 from cemi_dask.solve.calibrate import Calibration, calibrate, refit, straightened
+from cemi_dask.solve.elastic import Bending, bend_frames
 from cemi_dask.solve.gain import solve_gain
 from cemi_dask.solve.lattices import Waves, join_islands, with_waves, without_waves
 from cemi_dask.solve.links import Floats, Links, Priors
 from cemi_dask.solve.options import SolveOptions
 from cemi_dask.solve.place import Expected, place_islands
 from cemi_dask.solve.robust import judge, robust_positions
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A layout, and what the elastic option found (None where it is off)."""
+
+    layout: Layout
+    bending: Bending | None = None
 
 
 def solve(
@@ -33,9 +44,21 @@ def solve(
     The scan distortion that `calibrate` finds (`calibration`, where that is done already) is
     solved for together with the positions over the links that hold, if it is kept.
 
+    With `options.elastic` every frame is bent by a mesh of its own (see `bend_frames`).
+
     Raises DisconnectedError for islands without any expected position, InputError for a
     graph without frames.
     """
+    return solution(graph, options=options, calibration=calibration).layout
+
+
+def solution(
+    graph: OverlapGraph,
+    *,
+    options: SolveOptions | None = None,
+    calibration: Calibration | None = None,
+) -> Solution:
+    """As `solve`, with what was found on the way."""
     options = options or SolveOptions()
     n = len(graph)
     if not n:
@@ -54,7 +77,7 @@ def solve(
     found = _adjusted(seen, start, priors, options)
     place, sigma = place_islands(found, priors, graph.frame_shape, options)
     gain, offset = solve_gain(links, found.choice.accepted, n, options)
-    return Layout(
+    layout = Layout(
         x_px=place[:, 0],
         y_px=place[:, 1],
         frame_shape=graph.frame_shape,
@@ -66,7 +89,12 @@ def solve(
         used=priors.used,
         shear=priors.shear,
         distortion=field,
-    ).to_origin()
+    )
+    if not options.elastic:
+        return Solution(layout.to_origin())
+    first_peak = found.choice.accepted & (found.choice.peak == 0)
+    bending = bend_frames(links, first_peak, layout, options)
+    return Solution(bending.layout.to_origin(), bending)
 
 
 def _adjusted(links: Links, start: Floats, priors: Priors, options: SolveOptions) -> Adjustment:

@@ -166,6 +166,20 @@ def test_what_is_not_ok_says_why():
         assert (found.status, found.reason) == expected
 
 
+def test_overlaps_that_agree_in_a_corner_alone_are_rejected():
+    # Unrelated but for a patch, a sixth of the overlap at the displacement expected.
+    a, b = (record(texture(SHAPE, 70 + k), [(0, 0)], SHAPE, noise_sigma=10)[0] for k in (0, 1))
+    patch = record(texture(SHAPE, 80), [(0, 0)], SHAPE, noise_sigma=0)[0][:80, :150]
+    noise = 10 * np.random.default_rng(5).standard_normal((2, *patch.shape))
+    x, y = 120, 8
+    for frame, left, top, n in ((a, 150, 40, noise[0]), (b, 150 - x, 40 - y, noise[1])):
+        frame[top : top + 80, left : left + 150] = np.clip(patch + n, 0, 255)
+    found = measure_pair(a, b, (x, y, 3.0))
+    assert found.peaks[0].dx_px == pytest.approx(x, abs=2)
+    assert found.peaks[0].score > 0.1
+    assert (found.status, found.reason) == ("rejected", "unexplained")
+
+
 def test_result_survives_json_and_is_deterministic():
     fixed, moving = pair_at((285.4, -3.2), 25.0)
     found = measure_pair(fixed, moving)

@@ -167,13 +167,13 @@ def test_what_is_not_ok_says_why():
 
 
 def test_overlaps_that_agree_in_a_corner_alone_are_rejected():
-    # Unrelated but for a patch, a quarter of the overlap at the displacement expected.
+    # Unrelated but for a patch, a fifth of the overlap at the displacement expected.
     a, b = (record(texture(SHAPE, 70 + k), [(0, 0)], SHAPE, noise_sigma=10)[0] for k in (0, 1))
-    patch = record(texture(SHAPE, 80), [(0, 0)], SHAPE, noise_sigma=0)[0][:100, :170]
+    patch = record(texture(SHAPE, 80), [(0, 0)], SHAPE, noise_sigma=0)[0][:130, :200]
     noise = 10 * np.random.default_rng(5).standard_normal((2, *patch.shape))
     x, y = 120, 8
     for frame, left, top, n in ((a, 150, 40, noise[0]), (b, 150 - x, 40 - y, noise[1])):
-        frame[top : top + 100, left : left + 170] = np.clip(patch + n, 0, 255)
+        frame[top : top + 130, left : left + 200] = np.clip(patch + n, 0, 255)
     found = measure_pair(a, b, (x, y, 3.0))
     assert found.peaks[0].dx_px == pytest.approx(x, abs=2)
     assert found.peaks[0].score > 0.1

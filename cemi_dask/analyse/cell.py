@@ -83,9 +83,10 @@ class Analyser(Method):
         """The table of all cells with what needs more than one cell worked out.
 
         `cells` has a row per cell with the columns of the grid and everything the measure
-        returned. A measure that overrides this calls it last.
+        returned; measures settle in the order in which they are listed, so what one has worked
+        out is there for those after it.
         """
-        return cells.drop(columns=[c for c in cells.columns if c.startswith("_")])
+        return cells
 
 
 def block_standard_error(

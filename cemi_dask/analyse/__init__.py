@@ -9,7 +9,9 @@ from cemi_dask.analyse.correlation import (
 )
 from cemi_dask.analyse.fractions import BccFraction, LamellarFraction
 from cemi_dask.analyse.grid import CellGrid, GridOptions, make_grid
+from cemi_dask.analyse.orientation import Orientation
 from cemi_dask.analyse.profiles import profile
+from cemi_dask.analyse.stereology import InterfaceDensity, PointCount, RegionSize
 from cemi_dask.analyse.table import ANALYSERS, CELL_COLUMNS, AnalyseOptions, analyse
 from cemi_dask.analyse.width import LamellaWidth
 
@@ -23,8 +25,12 @@ __all__ = [
     "CellView",
     "CorrelateOptions",
     "GridOptions",
+    "InterfaceDensity",
     "LamellaWidth",
     "LamellarFraction",
+    "Orientation",
+    "PointCount",
+    "RegionSize",
     "analyse",
     "correlate",
     "correlation_points",

@@ -44,12 +44,19 @@ KNOWN = (
     Measure("lamellar_fraction", "Lamellar area fraction", "%", 100.0),
     Measure("lamella_width_um", "Lamella width", "µm", 1.0),
 )
+OTHERS = (
+    Measure("point_fraction", "Phase fraction by point count", "%", 100.0),
+    Measure("interface_density_per_um", "Interface density", "1/µm", 1.0),
+    Measure("interface_density_per_px", "Interface density", "1/px", 1.0),
+    Measure("dark_width_um", "Thickness of dark lamellae", "µm", 1.0),
+    Measure("bright_width_um", "Thickness of bright lamellae", "µm", 1.0),
+)
 IN_PIXELS = Measure("lamella_width_px", "Lamella width", "px", 1.0)
 
 
 def measure_named(column: str) -> Measure:
     """How a column is shown: as one of the known measures, or by its own name."""
-    for known in (*KNOWN, IN_PIXELS):
+    for known in (*KNOWN, IN_PIXELS, *OTHERS):
         if known.column == column:
             return known
     unit = {"_um": "µm", "_nm": "nm", "_px": "px"}.get(column[-3:], "")

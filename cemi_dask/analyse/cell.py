@@ -58,8 +58,8 @@ class Analyser(Method):
     `measures` names what it measures; for each of them it returns the value and, under the
     name with ``_se``, its standard error. `extras` names values without an error. A name
     ending in ``_px`` (before ``_se``) is a length in px, in ``_per_px`` a reciprocal length, of
-    which the table adds the micrometres. What cannot be measured is NaN, never 0. Names that start with ``_`` are for
-    `settle`, which sees all cells together, and do not reach the table.
+    which the table adds the micrometres. What cannot be measured is NaN, never 0. Names that
+    start with ``_`` are for `settle`, which sees all cells together, and do not reach the table.
     """
 
     measures: ClassVar[tuple[str, ...]] = ()

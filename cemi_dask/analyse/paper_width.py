@@ -1,8 +1,6 @@
-"""Width of lamellae as the paper counted it: a line across each region, by the lamellae it meets."""
+"""Width of lamellae as the paper counted it: a line across a region, by lamellae met."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import cv2
 import numpy as np

@@ -73,6 +73,10 @@ class AnalyseOptions(BaseModel):
     min_valid_fraction: float = Field(
         default=0.5, gt=0.0, le=1.0, description="Cells with less valid area are not measured."
     )
+    band_um: tuple[float, float] | None = Field(
+        default=None,
+        description="The profile takes only cells with their centre at y in [low, high], um.",
+    )
 
     @field_validator("measures", mode="before")
     @classmethod

@@ -159,5 +159,3 @@ def _vertex(power: npt.NDArray[np.float64], row: int, col: int, *, axis: int) ->
     a, b, c = np.log(np.maximum(line, np.finfo(np.float64).tiny))
     curvature = a - 2 * b + c
     return float(np.clip(0.5 * (a - c) / curvature, -0.5, 0.5)) if curvature < 0 else 0.0
-
-

@@ -17,6 +17,7 @@ from cemi_dask.analyse.cell import (
     weighted_standard_error,
 )
 from cemi_dask.analyse.crests import Crests, follow_crests
+from cemi_dask.analyse.fractions import noise_doubt
 from cemi_dask.analyse.paper_width import paper_width
 from cemi_dask.analyse.thickness import combined, dark_share
 from cemi_dask.analyse.waves import Patch, find_waves
@@ -28,9 +29,11 @@ DISAGREE = 0.05  # between spectrum and chords: such a patch is flagged
 # A random section cuts lamellae askew; the harmonic mean of what it shows is 4 / pi too wide.
 TRUE_SHARE = np.pi / 4
 # How far the two ways to a phase's share of the period are off besides chance: real profiles
-# are no blurred two-level waves; levels are read to 1 % of the contrast, and noise makes false
-# plateaus.
-PROFILE_ERROR, LEVEL_ERROR, LEVEL_ERROR_PER_NOISE = 0.007, 0.005, 0.3
+# are no blurred two-level waves, and levels are read to 1 % of the contrast (`noise_doubt` more).
+PROFILE_ERROR, LEVEL_ERROR = 0.007, 0.006
+# Patches cover the cell they speak for: the spread between them is mostly real, and their mean
+# better known than that of a sample (by simulation, benchmarks/coverage.py).
+COVERED = 0.7
 PIXEL_SIGMA = 12**-0.5  # of a pixel's own width, px
 SHARE_LIMITS = (0.03, 0.97)
 
@@ -96,7 +99,7 @@ class LamellaWidth(Analyser):
     )
 
     def __call__(self, view: CellView) -> Measured:
-        """Widths, periods and the paper's width, px; the phases' share of a period, for `settle`."""
+        """Widths and periods, px; for `settle` the dark phase's share of a period."""
         lamellar = view.label("lamellar")
         patches = find_waves(
             view.grey,
@@ -129,12 +132,10 @@ class LamellaWidth(Analyser):
             with np.errstate(invalid="ignore", divide="ignore"):
                 by_level = np.where(bright > dark, (bright - mean) / (bright - dark), NAN)
                 noise = np.nan_to_num(cells["_noise"].to_numpy(float) / (bright - dark))
-            level_error = np.hypot(level_error, LEVEL_ERROR_PER_NOISE * noise)
+            level_error = np.hypot(level_error, noise_doubt(noise))
         possible = (by_level > SHARE_LIMITS[0]) & (by_level < SHARE_LIMITS[1])
         by_level = np.where(possible, by_level, NAN)
-        share, error = combined(
-            (share, np.hypot(error, PROFILE_ERROR)), (by_level, level_error)
-        )
+        share, error = combined((share, np.hypot(error, PROFILE_ERROR)), (by_level, level_error))
         relative = cells["lamella_width_px_se"].to_numpy(float) * 2 / period
         if self.variant == "paper":
             relative = np.zeros(len(cells))
@@ -172,7 +173,7 @@ def _from_spectrum(patches: list[Patch]) -> Measured:
     return {
         "period_px": mean,
         "lamella_width_px": mean / 2,
-        "lamella_width_px_se": weighted_standard_error(periods, areas) / 2,
+        "lamella_width_px_se": COVERED * weighted_standard_error(periods, areas) / 2,
         "lamella_width_spread_px": spread / 2 if len(periods) > 1 else NAN,
         "lamella_width_true_px": TRUE_SHARE * harmonic / 2,
     }
@@ -184,9 +185,7 @@ def _from_chords(
     patches: list[Patch],
     psf_sigma_px: float | None,
 ) -> Measured:
-    followed = [
-        follow_crests(view.grey[p.ys, p.xs], lamellar[p.ys, p.xs], p.wave) for p in patches
-    ]
+    followed = [follow_crests(view.grey[p.ys, p.xs], lamellar[p.ys, p.xs], p.wave) for p in patches]
     areas = np.array([p.area_px for p in patches], np.float64)
     chords = np.array([NAN if c is None else c.chord_period_px for c in followed])
     periods = np.array([p.wave.period_px for p in patches])

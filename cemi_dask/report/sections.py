@@ -8,15 +8,11 @@ import numpy as np
 
 from cemi_dask import denoise, store
 from cemi_dask.errors import StoreError
-from cemi_dask.report import (
-    hardness_figures,
-    map_figures,
-    mosaic_figures,
-)
+from cemi_dask.report import map_figures, mosaic_figures
 from cemi_dask.report.details import choose_details
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import FramePair, RunFolderData
-from cemi_dask.report.measures import cell_edges, measure_named, measures_of
+from cemi_dask.report.measures import cell_edges, measures_of
 from cemi_dask.report.numbers import bytes_text, count_text, duration_text
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Section, Table
@@ -145,41 +141,6 @@ def _no_analysis(data: RunFolderData, what: str) -> str:
     if isinstance(config, dict) and "analyse" in config and config["analyse"] is None:
         return "Not drawn: the config asks for no analysis (analyse: null)."
     return MADE_BY.format(what=what, stage="analyse")
-
-
-def hardness_section(data: RunFolderData, figures: FigureFolder) -> Section:
-    """The relation to hardness, where hardness data were given."""
-    title = ("hardness", "Relation to hardness")
-    table = data.tables.get("correlation")
-    if table is None or table.empty:
-        return Section(*title, missing="Not drawn: no hardness data (analyse.hardness.file).")
-    points = data.tables.get("correlation_points")
-    if points is not None and "hardness" in points.columns:
-        measures = [measure_named(name) for name in table["measure"] if name in points.columns]
-        figure = hardness_figures.scatter_plots(points, table, measures)
-        caption = "Pearson r with its 95 % confidence interval; line: least squares."
-        picture = figures.plot("hardness", figure, "Hardness against each measure", caption)
-    else:
-        figure = hardness_figures.correlation_plot(table)
-        picture = figures.plot("correlation", figure, "Pearson r of each measure", "")
-    rows = [
-        _correlation_row({str(k): v for k, v in row.items()}) for row in table.to_dict("records")
-    ]
-    heads = ("Measure", "n", "n independent", "Pearson r", "95 % interval", "p")
-    return Section(*title, pictures=(picture,), tables=(Table(heads, rows, numeric=heads[1:]),))
-
-
-def _correlation_row(row: dict[str, Any]) -> tuple[str, ...]:
-    effective = float(row.get("n_effective", np.nan))
-    p = hardness_figures.p_text(float(row["p_value"]))
-    return (
-        measure_named(str(row["measure"])).title,
-        count_text(row["n"]),
-        f"{effective:.1f}" if np.isfinite(effective) else "–",
-        hardness_figures.signed(row["pearson_r"], 3),
-        " to ".join(hardness_figures.signed(row[name], 3) for name in ("ci_low", "ci_high")),
-        p.removeprefix("p ").removeprefix("= "),
-    )
 
 
 def denoising_section(data: RunFolderData, figures: FigureFolder) -> Section:

@@ -343,7 +343,7 @@ def analyse_stage(
             required = ("x_um", "hardness")
             write(points, context.folder.tables, "correlation_points", columns=required)
             models = analyse.fit_models(points, options.hardness.model_measures)
-            write(models, context.folder.tables, "models")
+            write(models, context.folder.tables, "models", columns=("model", "measures", "q2"))
     return cells
 
 

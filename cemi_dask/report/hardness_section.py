@@ -21,9 +21,9 @@ CORRELATION_NOTE = (
     "other measures of the model taken out."
 )
 MODEL_NOTE = (
-    "R²: of the fit itself. Q²: share of the variance predicted of indents left out, one by one and "
-    "in five blocks of neighbours. A model whose R² is high and whose Q² is not, or whose R² as many "
-    "random measures would reach, is over-fitted."
+    "R²: of the fit itself. Q²: share of the variance predicted of indents left out, one by one, "
+    "and in five blocks of neighbours. A model whose R² is high and whose Q² is not, or whose R² "
+    "as many random measures would reach, is over-fitted."
 )
 
 
@@ -72,8 +72,8 @@ def _offset_text(table: pd.DataFrame) -> tuple[str, ...]:
     offset = float(table["x_offset_um"].iloc[0])
     return (
         f"The indents' x was moved by {offset:.4g} µm, the best of the offsets searched. Looking "
-        "for the best finds one in anything: the p and intervals below do not know of the search; paid "
-        f"for it, the smallest p is {best:.2g} (p_search in correlation.csv).",
+        "for the best finds one in anything: the p and intervals below do not know of the search; "
+        f"paid for it, the smallest p is {best:.2g} (p_search in correlation.csv).",
     )
 
 

@@ -6,7 +6,7 @@ from cemi_dask.analyse.correlation import (
     correlate,
     correlation_points,
 )
-from cemi_dask.analyse.fractions import BccFraction, LamellarFraction
+from cemi_dask.analyse.fractions import BccFraction, LamellarFraction, PhaseFractions
 from cemi_dask.analyse.grid import CellGrid, GridOptions, make_grid
 from cemi_dask.analyse.hardness import Hardness, read_hardness
 from cemi_dask.analyse.models import fit_models
@@ -31,6 +31,7 @@ __all__ = [
     "LamellaWidth",
     "LamellarFraction",
     "Orientation",
+    "PhaseFractions",
     "PointCount",
     "RegionSize",
     "analyse",

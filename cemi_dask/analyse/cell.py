@@ -20,7 +20,8 @@ Measured = dict[str, float]
 class CellView:
     """One cell of a mosaic: pixels and labels.
 
-    `grey` (y, x) grey levels; `labels` name -> uint8 (y, x), 1 where the label applies;
+    `grey` (y, x) grey levels; `labels` name -> uint8 (y, x), 1 where the label applies,
+    0 elsewhere, more where there are more than two phases;
     `valid` (y, x) True where the cell holds data (non-zero integers, finite floats).
     """
 
@@ -34,8 +35,8 @@ class CellView:
             return np.isfinite(self.grey)
         return np.asarray(self.grey != 0)
 
-    def label(self, name: str) -> npt.NDArray[np.bool_]:
-        """True where the label applies and the cell holds data.
+    def label(self, name: str, value: int = 1) -> npt.NDArray[np.bool_]:
+        """True where the label is `value` and the cell holds data.
 
         Raises ConfigError where the analysis was given no such label.
         """
@@ -49,7 +50,7 @@ class CellView:
                 f"The label {name!r} has the shape {self.labels[name].shape} in a cell of shape "
                 f"{self.grey.shape}."
             )
-        return np.asarray((self.labels[name] != 0) & self.valid)
+        return np.asarray((self.labels[name] == value) & self.valid)
 
 
 class Analyser(Method):

@@ -94,8 +94,8 @@ class BccFraction(Analyser):
     ``dark_level`` and ``bright_level`` are the levels used.
     """
 
-    measures: ClassVar[tuple[str, ...]] = ("bcc_fraction",)
-    extras: ClassVar[tuple[str, ...]] = ("bcc_fraction_label", "dark_level", "bright_level")
+    measures: ClassVar[tuple[str, ...]] = ("bcc_fraction", "bcc_fraction_label")
+    extras: ClassVar[tuple[str, ...]] = ("dark_level", "bright_level")
 
     method: Literal["bcc_fraction"] = "bcc_fraction"
     estimator: Literal["level_balance", "label"] = "level_balance"
@@ -110,6 +110,7 @@ class BccFraction(Analyser):
         if self.estimator == "label" or "bcc" in view.labels:
             by_label = _labelled_share(view, "bcc", "bcc_fraction")
             result["bcc_fraction_label"] = by_label["bcc_fraction"]
+            result["bcc_fraction_label_se"] = by_label["bcc_fraction_se"]
             if self.estimator == "label":
                 return result | by_label
         tone = find_tone(view.grey, view.valid)
@@ -187,6 +188,35 @@ class BccFraction(Analyser):
             level[k] = np.sum(share * own[has][keep])
             error[k] = np.sqrt(np.sum((share * (own[has][keep] - level[k])) ** 2))
         return level, error
+
+
+class PhaseFractions(Analyser):
+    """Area fraction of each of N phases, by the values of a label.
+
+    Phase k has the label k, the last one 0 (as `levels`, `otsu` and `mixture` write them); the
+    columns are ``phase_1_fraction`` and so on. Errors from the spread of blocks of 64 px.
+    """
+
+    method: Literal["phase_fractions"] = "phase_fractions"
+    label: str = Field(default="bcc", description="Label counted.")
+    phases: int = Field(default=3, ge=2, le=8, description="Number of phases.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A fraction and its error for every phase."""
+        numbers = range(1, self.phases + 1)
+        return tuple(f"phase_{k}_fraction{end}" for k in numbers for end in ("", "_se"))
+
+    def __call__(self, view: CellView) -> Measured:
+        """Fractions 0..1 and their standard errors."""
+        valid, found = view.valid, {}
+        area = np.count_nonzero(valid)
+        for k in range(1, self.phases + 1):
+            here = view.label(self.label, k % self.phases)
+            name = f"phase_{k}_fraction"
+            found[name] = float(np.count_nonzero(here) / area) if area else NAN
+            found[f"{name}_se"] = block_standard_error(here, valid, BLOCK_PX)
+        return found
 
 
 def noise_doubt(

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cemi_dask.analyse.cell import Analyser, CellView
-from cemi_dask.analyse.fractions import BccFraction, LamellarFraction
+from cemi_dask.analyse.fractions import BccFraction, LamellarFraction, PhaseFractions
 from cemi_dask.analyse.grid import CellGrid, GridOptions, make_grid
 from cemi_dask.analyse.orientation import Orientation
 from cemi_dask.analyse.stereology import InterfaceDensity, PointCount, RegionSize
@@ -33,6 +33,7 @@ ANALYSERS: Registry[Analyser] = Registry(
         InterfaceDensity,
         Orientation,
         RegionSize,
+        PhaseFractions,
     ),
 )
 

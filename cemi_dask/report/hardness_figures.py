@@ -34,7 +34,7 @@ def beside_hardness(points: pd.DataFrame, measures: list[Measure]) -> Figure:
     scale, unit = (1e-3, "mm") if np.ptp(x) >= 2000 else (1.0, "µm")
     for axes, measure in zip(all_axes, measures, strict=True):
         left, bottom, width, height = axes.get_position().bounds
-        axes.set_position((left, bottom, width - 0.5 / WIDTH_IN, height))
+        axes.set_position((left, bottom, width - 0.1 / WIDTH_IN, height))
         other = axes.twinx()
         other.errorbar(
             scale * x,

@@ -45,6 +45,7 @@ KNOWN = (
     Measure("lamella_width_um", "Lamella width", "µm", 1.0),
 )
 OTHERS = (
+    Measure("bcc_fraction_label", "BCC phase fraction, by label", "%", 100.0),
     Measure("point_fraction", "Phase fraction by point count", "%", 100.0),
     Measure("interface_density_per_um", "Interface density", "1/µm", 1.0),
     Measure("interface_density_per_px", "Interface density", "1/px", 1.0),

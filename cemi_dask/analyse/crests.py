@@ -22,6 +22,9 @@ Floats = npt.NDArray[np.float64]
 
 # Sigma of the window over the patch's side, and Gauss-Newton steps taken in it.
 GROWTH = ((0.1, 2), (0.17, 2), (0.27, 1), (0.4, 1))
+# The phase has six unknowns and is fitted to every third pixel where the wave is strong (in
+# rows of 128 px they lie aslant, so that no direction is sampled coarsely).
+THINNING, STRONG = 3, 300.0
 LARGEST_STEP_RAD = 1.5  # of the phase, two sigma from the centre
 STEPS_PER_PERIOD = 16
 CHORD_SMOOTHING = STEPS_PER_PERIOD / 7  # sigma: noise out, the wave itself keeps 2/3
@@ -54,19 +57,27 @@ def follow_crests(
     yy, xx = (v.ravel() for v in np.meshgrid(y, x, indexing="ij"))
     keep = inside.ravel()
     values, yy, xx = grey.ravel()[keep].astype(np.float64), yy[keep], xx[keep]
-    phase = _followed(values - values.mean(), yy, xx, wave, side=min(height, width))
-    if phase is None:
+    some = slice(None, None, THINNING if wave.strength > STRONG else None)
+    coefficients = _followed(
+        values[some] - values.mean(), _terms(yy[some], xx[some]), wave, side=min(height, width)
+    )
+    if coefficients is None:
         return None
+    phase = coefficients @ _terms(yy, xx)
     return Crests(_chord_period(values, phase, wave), *_harmonics(values, phase, wave.period_px))
 
 
-def _followed(values: Floats, y: Floats, x: Floats, wave: Wave, *, side: int) -> Floats | None:
-    """Phase (rad) at every place, None where the fit runs away from the wave it began with."""
-    terms = np.stack([x, y, x * x, x * y, y * y])
+def _terms(y: Floats, x: Floats) -> Floats:
+    """What the phase is a sum of: (5, n)."""
+    return np.stack([x, y, x * x, x * y, y * y])
+
+
+def _followed(values: Floats, terms: Floats, wave: Wave, *, side: int) -> Floats | None:
+    """Coefficients of the phase (rad), None where the fit runs away from the wave it began with."""
     coefficients = 2 * np.pi * np.array([wave.fx, wave.fy, 0.0, 0.0, 0.0])
     for growth, steps in GROWTH:
         sigma = growth * side
-        near = np.exp(-0.5 * (x * x + y * y) / sigma**2)
+        near = np.exp(-0.5 * (terms[2] + terms[4]) / sigma**2)
         take = near > 0.05
         scale = np.array([sigma, sigma, sigma**2, sigma**2, sigma**2])[:, None]
         part, weight, local = terms[:, take], near[take], values[take]
@@ -77,7 +88,7 @@ def _followed(values: Floats, y: Floats, x: Floats, wave: Wave, *, side: int) ->
     found = np.hypot(*coefficients[:2]) / (2 * np.pi)
     if abs(found * wave.period_px - 1) > LIKE[1] - 1:
         return None
-    return np.asarray(coefficients @ terms)
+    return np.asarray(coefficients)
 
 
 def _step(values: Floats, phase: Floats, basis: Floats, weight: Floats) -> Floats:

@@ -20,10 +20,11 @@ BAND_MARGIN = 1.25  # beyond the longest period: a peak at the band's end has no
 
 @dataclass(frozen=True)
 class Wave:
-    """A wave in a picture: cycles per px along y and x."""
+    """A wave in a picture: cycles per px along y and x, power over the mean of the band."""
 
     fy: float
     fx: float
+    strength: float
 
     @property
     def period_px(self) -> float:
@@ -137,6 +138,7 @@ def strongest_wave(
     wave = Wave(
         float(fy[row, 0] + _vertex(power, row, col, axis=0) / size[0]),
         float(fx[0, col] + _vertex(power, row, col, axis=1) / size[1]),
+        float(power[row, col] / background),
     )
     return wave if wave.period_px <= 1.02 * band_px[1] else None
 

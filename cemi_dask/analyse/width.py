@@ -127,7 +127,7 @@ class LamellaWidth(Analyser):
         names = ("_dark_share", "_dark_share_se", "_lamellar_mean", "period_px")
         share, error, mean, period = (cells[name].to_numpy(float) for name in names)
         by_level, level_error = np.full(len(cells), NAN), np.full(len(cells), LEVEL_ERROR)
-        if {"dark_level", "bright_level"} <= {*cells.columns}:
+        if {"dark_level", "bright_level", "_noise"} <= {*cells.columns}:
             dark, bright = (cells[f"{k}_level"].to_numpy(float) for k in ("dark", "bright"))
             with np.errstate(invalid="ignore", divide="ignore"):
                 by_level = np.where(bright > dark, (bright - mean) / (bright - dark), NAN)

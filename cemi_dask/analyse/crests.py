@@ -64,12 +64,20 @@ def follow_crests(
     if coefficients is None:
         return None
     phase = coefficients @ _terms(yy, xx)
-    return Crests(_chord_period(values, phase, wave), *_harmonics(values, phase, wave.period_px))
+    scale = _local_period(yy, xx, coefficients)
+    return Crests(_chord_period(values, phase, scale), *_harmonics(values, phase, wave.period_px))
 
 
 def _terms(y: Floats, x: Floats) -> Floats:
     """What the phase is a sum of: (5, n)."""
     return np.stack([x, y, x * x, x * y, y * y])
+
+
+def _local_period(y: Floats, x: Floats, coefficients: Floats) -> float:
+    """Mean over all places of the px that one turn of the phase takes along the normal."""
+    a, b, c, d, e = coefficients
+    slope = np.hypot(a + 2 * c * x + d * y, b + d * x + 2 * e * y)
+    return float(np.mean(2 * np.pi / np.maximum(slope, 1e-6)))
 
 
 def _followed(values: Floats, terms: Floats, wave: Wave, *, side: int) -> Floats | None:
@@ -109,8 +117,8 @@ def _solved(design: Floats, values: Floats, weight: Floats) -> Floats:
     return np.asarray(np.linalg.solve(normal + ridge * np.eye(len(normal)), heavy @ values))
 
 
-def _chord_period(values: Floats, phase: Floats, wave: Wave) -> float:
-    """Mean spacing in px of rising and falling borders along the normal."""
+def _chord_period(values: Floats, phase: Floats, scale_px: float) -> float:
+    """Mean spacing in px of rising and falling borders along the normal; a turn is `scale_px`."""
     step = np.rint(phase * (STEPS_PER_PERIOD / (2 * np.pi))).astype(np.int64)
     step -= step.min()
     count = np.bincount(step).astype(np.float64)
@@ -130,7 +138,7 @@ def _chord_period(values: Floats, phase: Floats, wave: Wave) -> float:
         return NAN
     middle = np.median(spacings)
     like = spacings[(spacings > LIKE[0] * middle) & (spacings < LIKE[1] * middle)]
-    return float(like.mean() / STEPS_PER_PERIOD * wave.period_px)
+    return float(like.mean() / STEPS_PER_PERIOD * scale_px)
 
 
 def _spacings(line: Floats, sign: float) -> Floats:

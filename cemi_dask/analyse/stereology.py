@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cemi_dask.analyse.cell import Analyser, CellView, Measured, weighted_standard_error
 
@@ -36,6 +36,13 @@ class PointCount(Analyser):
     label: str = Field(default="bcc", description="Label counted: bcc or lamellar.")
     fields: tuple[int, int] = Field(default=(4, 5), description="Fields of a cell, along y and x.")
     points: tuple[int, int] = Field(default=(7, 7), description="Points of a field, y and x.")
+
+    @field_validator("fields", "points")
+    @classmethod
+    def _some(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if min(value) < 1:
+            raise ValueError(f"at least one along y and x, not {value}")
+        return value
 
     def __call__(self, view: CellView) -> Measured:
         """Fraction 0..1, its standard error, the 95 % interval's half and its relative size."""

@@ -14,6 +14,8 @@ from cemi_dask.analyse import (
 from cemi_dask.analyse.correlation import CORRELATION_COLUMNS
 from cemi_dask.analyse.dependence import effective_sample_size, shift_p, spearman
 from cemi_dask.errors import InputError, UnreadableError
+from cemi_dask.simulate import SimulateOptions
+from cemi_dask.simulate.truth import hardness_table
 
 
 def written(tmp_path, text):
@@ -162,6 +164,24 @@ def test_the_points_are_what_the_correlation_says():
     known = points.dropna(subset=["bcc_fraction"])
     assert row["n"] == len(known) == 21
     assert row["pearson_r"] == pytest.approx(known["bcc_fraction"].corr(known["hardness"]))
+
+
+def test_hardness_made_from_the_fraction_gives_its_r_within_the_interval():
+    # As `cemi simulate` makes it: the fraction falls and rises along the ingot, cells scatter.
+    rng, options = np.random.default_rng(9), SimulateOptions()
+    covered, trials, n = 0, 300, 60
+    trend = 0.34 + 0.009 * np.linspace(-1, 1, n) ** 2
+    noise = options.hardness_noise / np.sqrt(5)
+    for _ in range(trials):
+        fraction = trend + rng.normal(0, 0.003, n)
+        x = np.arange(n) * 100.0
+        table = pd.DataFrame({"x_um": x, "bcc_fraction": fraction})
+        made = hardness_table(table, options.model_copy(update={"seed": int(rng.integers(10**6))}))
+        hardness = Hardness(x, made["hardness"].to_numpy(), made["error"].to_numpy(), "HV")
+        row = correlate(along(fraction, se=0.001), hardness).iloc[0]
+        signal = options.hardness_per_bcc * fraction.std()
+        covered += row["ci_low"] <= signal / np.hypot(signal, noise) <= row["ci_high"]
+    assert covered / trials >= 0.9
 
 
 @pytest.mark.parametrize(("n", "sigma"), [(28, 2.0), (80, 4.0), (80, 8.0)])

@@ -67,7 +67,8 @@ def row(period: float, noises: list[float], curved: bool, *, alone: bool) -> lis
     """Errors over all angles, duties and noises."""
     found: list[list[float]] = []
     for number, (degrees, duty, noise) in enumerate(product(DEGREES, DUTIES, noises)):
-        clean = lamellae(period, degrees, duty, curved=curved)
+        if noise == noises[0]:
+            clean = lamellae(period, degrees, duty, curved=curved)
         cell = measured(recorded(clean, noise, seed=number), noise, alone=alone)
         widths = (
             ("period_px", period),

@@ -31,6 +31,7 @@ TRUE_SHARE = np.pi / 4
 # How far the two ways to a phase's share of the period are off besides chance: real profiles
 # are no blurred two-level waves, and levels are read to 1 % of the contrast (`noise_doubt` more).
 PROFILE_ERROR, LEVEL_ERROR = 0.007, 0.006
+MOST_NOISE = 0.25  # over the contrast: beyond, lamellae of one phase look like plateaus
 # Patches cover the cell they speak for: the spread between them is mostly real, and their mean
 # better known than that of a sample (by simulation, benchmarks/coverage.py).
 COVERED = 0.7
@@ -133,6 +134,7 @@ class LamellaWidth(Analyser):
                 by_level = np.where(bright > dark, (bright - mean) / (bright - dark), NAN)
                 noise = np.nan_to_num(cells["_noise"].to_numpy(float) / (bright - dark))
             level_error = np.hypot(level_error, noise_doubt(noise))
+            by_level = np.where(noise < MOST_NOISE, by_level, NAN)
         possible = (by_level > SHARE_LIMITS[0]) & (by_level < SHARE_LIMITS[1])
         by_level = np.where(possible, by_level, NAN)
         share, error = combined((share, np.hypot(error, PROFILE_ERROR)), (by_level, level_error))

@@ -52,8 +52,8 @@ def otsu_levels(histogram: Histogram, phases: int) -> tuple[float, ...]:
     if phases > 2 and len(values) > CLASS_BINS:
         edges = np.linspace(values[0], values[-1], CLASS_BINS + 1)
         place = np.clip(np.digitize(values, edges) - 1, 0, CLASS_BINS - 1)
-        total = np.bincount(place, counts, CLASS_BINS)
-        mass = np.bincount(place, counts * values, CLASS_BINS)
+        total = np.bincount(place, counts, CLASS_BINS).astype(np.float64)
+        mass = np.bincount(place, counts * values, CLASS_BINS).astype(np.float64)
         kept = total > 0
         starts = edges[:-1][kept]
         return tuple(float(starts[k]) for k in _best_cuts(total[kept], mass[kept], phases))

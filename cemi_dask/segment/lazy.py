@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +76,7 @@ def _histograms(lazy: da.Array, labeller: FromHistogram) -> list[Histogram]:
         tasks.append(
             named_task(f"count-block-{row}-{col}", count_block, block, labeller, box, seen)
         )
-    return list(dask.compute(*tasks))
+    return list(da.compute(*tasks))
 
 
 def count_block(grey: npt.NDArray[Any], labeller: FromHistogram, box: Box, seen: Box) -> Histogram:

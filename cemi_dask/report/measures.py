@@ -45,12 +45,14 @@ KNOWN = (
     Measure("lamella_width_um", "Lamella width", "µm", 1.0),
 )
 OTHERS = (
-    Measure("bcc_fraction_label", "BCC phase fraction, by label", "%", 100.0),
-    Measure("point_fraction", "Phase fraction by point count", "%", 100.0),
+    Measure("bcc_fraction_label", "BCC fraction by label", "%", 100.0),
+    Measure("point_fraction", "Fraction by points", "%", 100.0),
     Measure("interface_density_per_um", "Interface density", "1/µm", 1.0),
     Measure("interface_density_per_px", "Interface density", "1/px", 1.0),
-    Measure("dark_width_um", "Thickness of dark lamellae", "µm", 1.0),
-    Measure("bright_width_um", "Thickness of bright lamellae", "µm", 1.0),
+    Measure("dark_width_um", "Dark lamellae", "µm", 1.0),
+    Measure("bright_width_um", "Bright lamellae", "µm", 1.0),
+    Measure("dark_width_px", "Dark lamellae", "px", 1.0),
+    Measure("bright_width_px", "Bright lamellae", "px", 1.0),
 )
 IN_PIXELS = Measure("lamella_width_px", "Lamella width", "px", 1.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cemi_dask import denoise, store
 from cemi_dask.errors import StoreError
@@ -117,6 +118,7 @@ def map_sections(
     stretch = map_figures.vertical_stretch(cells, unit)
     if stretch > 1.05:
         note += f" The y axis is drawn {stretch:.1f} times enlarged."
+    note += _flagged(cells)
     sections = [
         Section(
             *titles[0],
@@ -134,6 +136,19 @@ def map_sections(
     )
     picture = figures.plot("profiles", figure, "Profiles of the measures along x", "")
     return [*sections, Section(*titles[1], pictures=(picture,))]
+
+
+def _flagged(cells: pd.DataFrame) -> str:
+    """How much of the lamellar area has no width that two methods agree on."""
+    if "width_flagged_fraction" not in cells.columns:
+        return ""
+    known = cells.dropna(subset=["width_flagged_fraction"])
+    if known.empty:
+        return ""
+    area = known["lamellar_fraction"].fillna(1.0) * known["valid_fraction"]
+    weight = area if area.sum() > 0 else area + 1
+    share = float(np.average(known["width_flagged_fraction"], weights=weight))
+    return f" In {share:.0%} of the lamellar area, spectrum and chords differ by more than 5 %."
 
 
 def _no_analysis(data: RunFolderData, what: str) -> str:

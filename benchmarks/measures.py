@@ -25,6 +25,7 @@ MEASURES = {
     "lamellar_fraction": "lamellar_fraction",
     "lamella_width_um": "lamella_width_um",
     "lamella_width_paper_um": "lamella_width_um",
+    "dark_width_um": "bcc_width_um",
 }
 
 

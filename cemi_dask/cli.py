@@ -242,6 +242,10 @@ def analyse(
     cell: Annotated[str | None, typer.Option(help="cell WIDTHxHEIGHT in px")] = None,
     pixel_size: PixelSize = None,
     hardness: Annotated[Path | None, typer.Option(help="CSV: x_um, hardness")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with the keys segment and analyse, see configs/pictures"),
+    ] = None,
     cluster: ClusterName = None,
     resume: Resume = True,
 ) -> None:
@@ -258,7 +262,13 @@ def analyse(
     if hardness:
         options["hardness"] = {"file": str(hardness.resolve())}
     analyse_mosaic(
-        mosaic, out, options=options, pixel_um=pixel_size, cluster=cluster, fresh=not resume
+        mosaic,
+        out,
+        options=options,
+        settings=config,
+        pixel_um=pixel_size,
+        cluster=cluster,
+        fresh=not resume,
     )
     _say_result(out, "report")
 

@@ -86,7 +86,7 @@ GRAPH_LAYER = {
     "solve": set(),
     "blend": {"graph"},
     "store": {"mosaic", "pyramid", "framestore", "arrays"},
-    "segment": {"lazy", "phases"},
+    "segment": {"lazy"},
     "analyse": {"table"},
     "simulate": {"measurement"},
 }

@@ -5,11 +5,14 @@ from cemi_dask.analyse.correlation import (
     CorrelateOptions,
     correlate,
     correlation_points,
-    read_hardness,
 )
-from cemi_dask.analyse.fractions import BccFraction, LamellarFraction
+from cemi_dask.analyse.fractions import BccFraction, LamellarFraction, PhaseFractions
 from cemi_dask.analyse.grid import CellGrid, GridOptions, make_grid
+from cemi_dask.analyse.hardness import Hardness, read_hardness
+from cemi_dask.analyse.models import fit_models
+from cemi_dask.analyse.orientation import Orientation
 from cemi_dask.analyse.profiles import profile
+from cemi_dask.analyse.stereology import InterfaceDensity, PointCount, RegionSize
 from cemi_dask.analyse.table import ANALYSERS, CELL_COLUMNS, AnalyseOptions, analyse
 from cemi_dask.analyse.width import LamellaWidth
 
@@ -23,11 +26,18 @@ __all__ = [
     "CellView",
     "CorrelateOptions",
     "GridOptions",
+    "Hardness",
+    "InterfaceDensity",
     "LamellaWidth",
     "LamellarFraction",
+    "Orientation",
+    "PhaseFractions",
+    "PointCount",
+    "RegionSize",
     "analyse",
     "correlate",
     "correlation_points",
+    "fit_models",
     "make_grid",
     "profile",
     "read_hardness",

@@ -20,7 +20,8 @@ Measured = dict[str, float]
 class CellView:
     """One cell of a mosaic: pixels and labels.
 
-    `grey` (y, x) grey levels; `labels` name -> uint8 (y, x), 1 where the label applies;
+    `grey` (y, x) grey levels; `labels` name -> uint8 (y, x), 1 where the label applies,
+    0 elsewhere, more where there are more than two phases;
     `valid` (y, x) True where the cell holds data (non-zero integers, finite floats).
     """
 
@@ -34,8 +35,8 @@ class CellView:
             return np.isfinite(self.grey)
         return np.asarray(self.grey != 0)
 
-    def label(self, name: str) -> npt.NDArray[np.bool_]:
-        """True where the label applies and the cell holds data.
+    def label(self, name: str, value: int = 1) -> npt.NDArray[np.bool_]:
+        """True where the label is `value` and the cell holds data.
 
         Raises ConfigError where the analysis was given no such label.
         """
@@ -49,7 +50,7 @@ class CellView:
                 f"The label {name!r} has the shape {self.labels[name].shape} in a cell of shape "
                 f"{self.grey.shape}."
             )
-        return np.asarray((self.labels[name] != 0) & self.valid)
+        return np.asarray((self.labels[name] == value) & self.valid)
 
 
 class Analyser(Method):
@@ -57,9 +58,9 @@ class Analyser(Method):
 
     `measures` names what it measures; for each of them it returns the value and, under the
     name with ``_se``, its standard error. `extras` names values without an error. A name
-    ending in ``_px`` (before ``_se``) is a length in px, of which the table adds the
-    micrometres. What cannot be measured is NaN, never 0. Names that start with ``_`` are for
-    `settle`, which sees all cells together, and do not reach the table.
+    ending in ``_px`` (before ``_se``) is a length in px, in ``_per_px`` a reciprocal length, of
+    which the table adds the micrometres. What cannot be measured is NaN, never 0. Names that
+    start with ``_`` are for `settle`, which sees all cells together, and do not reach the table.
     """
 
     measures: ClassVar[tuple[str, ...]] = ()
@@ -83,9 +84,10 @@ class Analyser(Method):
         """The table of all cells with what needs more than one cell worked out.
 
         `cells` has a row per cell with the columns of the grid and everything the measure
-        returned. A measure that overrides this calls it last.
+        returned; measures settle in the order in which they are listed, so what one has worked
+        out is there for those after it.
         """
-        return cells.drop(columns=[c for c in cells.columns if c.startswith("_")])
+        return cells
 
 
 def block_standard_error(

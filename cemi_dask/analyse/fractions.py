@@ -30,13 +30,21 @@ VOTE_SHARE = 0.5
 AGREE_SHARE = 0.01  # of the contrast: levels in whole grey levels would agree on one of them
 AGREE_REACH = 4.0  # what cells agree on is asked farther away than levels are pooled
 COARSE_SHARE = 0.1  # dark flat patches above this share of the mosaic are a phase, not holes
+# Errors besides chance, in shares of the contrast and found by simulation (benchmarks/coverage.py):
+# grains of other brightness, and levels read from false plateaus that noise makes.
+GRAIN_DOUBT = 0.0045
+NOISE_DOUBT = 0.4
+BORDER_PX = 4.0  # how well a border of the lamellar label is known
+MISSED_SHARE = 0.7
 EMPTY_MARGIN = 0.06  # share of the contrast below the dark phase at which a flat patch is empty
 
 
 class LamellarFraction(Analyser):
     """Share of a cell's valid area that carries the label ``lamellar``.
 
-    The standard error comes from the spread of blocks of 64 px inside the cell.
+    The standard error is that of the fraction of this cell, not of the material around it: the
+    label's border is known to some 4 px, and 0.7 of the spread of blocks of 64 px stands for
+    regions that are missed or made up as a whole (benchmarks/coverage.py).
     """
 
     measures: ClassVar[tuple[str, ...]] = ("lamellar_fraction",)
@@ -45,7 +53,15 @@ class LamellarFraction(Analyser):
 
     def __call__(self, view: CellView) -> Measured:
         """Fraction 0..1 and its standard error."""
-        return _labelled_share(view, "lamellar", "lamellar_fraction")
+        found = _labelled_share(view, "lamellar", "lamellar_fraction")
+        label, area = view.label("lamellar"), np.count_nonzero(view.valid)
+        if area:
+            edges = sum(np.count_nonzero(np.diff(label, axis=axis)) for axis in (0, 1))
+            sampled = np.nan_to_num(found["lamellar_fraction_se"])
+            found["lamellar_fraction_se"] = float(
+                np.hypot(BORDER_PX * edges / area, MISSED_SHARE * sampled)
+            )
+        return found
 
 
 def _labelled_share(view: CellView, label: str, name: str) -> Measured:
@@ -78,8 +94,8 @@ class BccFraction(Analyser):
     ``dark_level`` and ``bright_level`` are the levels used.
     """
 
-    measures: ClassVar[tuple[str, ...]] = ("bcc_fraction",)
-    extras: ClassVar[tuple[str, ...]] = ("bcc_fraction_label", "dark_level", "bright_level")
+    measures: ClassVar[tuple[str, ...]] = ("bcc_fraction", "bcc_fraction_label")
+    extras: ClassVar[tuple[str, ...]] = ("dark_level", "bright_level")
 
     method: Literal["bcc_fraction"] = "bcc_fraction"
     estimator: Literal["level_balance", "label"] = "level_balance"
@@ -94,6 +110,7 @@ class BccFraction(Analyser):
         if self.estimator == "label" or "bcc" in view.labels:
             by_label = _labelled_share(view, "bcc", "bcc_fraction")
             result["bcc_fraction_label"] = by_label["bcc_fraction"]
+            result["bcc_fraction_label_se"] = by_label["bcc_fraction_se"]
             if self.estimator == "label":
                 return result | by_label
         tone = find_tone(view.grey, view.valid)
@@ -103,7 +120,6 @@ class BccFraction(Analyser):
         for side, plateaus in (("dark", found.dark), ("bright", found.bright)):
             for kind, plateau in zip(KINDS, plateaus, strict=True):
                 result |= _named(f"_{side}{kind.name}", plateau)
-        grey = np.where(view.valid, view.grey, 0)
         return result | {
             "_tone_top": tone.top,
             "_tone_share": tone.share,
@@ -115,17 +131,15 @@ class BccFraction(Analyser):
             "_noise": found.noise,
             "_mean": found.mean,
             "_count": float(found.count),
-            "_mean_se": block_standard_error(grey, view.valid & ~found.patch, BLOCK_PX),
-            "_whole_se": block_standard_error(grey, view.valid, BLOCK_PX),
         }
 
     def settle(self, cells: pd.DataFrame) -> pd.DataFrame:
         """Fractions from the cells' means and the levels pooled over their neighbours."""
         if self.estimator == "label" or "_mean" not in cells:
-            return super().settle(cells)
+            return cells
         sources = _sources(cells)
         if not all(sources):
-            return super().settle(cells)
+            return cells
         brighter, slope = tone_around(cells, pool_px=self.pool_px)
         # What is brighter all over has a higher bright level, too.
         place = cells[f"{sources[1]}_local"].fillna(0).to_numpy(float)
@@ -133,16 +147,17 @@ class BccFraction(Analyser):
         dark, dark_se = self._pooled(cells, sources[0], apart, np.zeros(len(cells)))
         bright, bright_se = self._pooled(cells, sources[1], apart, slope * (brighter + place))
         contrast = np.where(bright > dark, bright - dark, NAN)
-        mean, mean_se = _mean_without_empty(cells, dark - EMPTY_MARGIN * contrast)
+        mean = _mean_without_empty(cells, dark - EMPTY_MARGIN * contrast)
         share = (bright - (mean - slope * brighter)) / contrast
-        error = np.hypot(mean_se, np.hypot(share * dark_se, (1 - share) * bright_se))
-        cells = cells.assign(
+        error = np.hypot(share * dark_se, (1 - share) * bright_se) / contrast
+        noise = cells["_noise"].to_numpy(float) / contrast
+        error = np.sqrt(error**2 + GRAIN_DOUBT**2 + noise_doubt(noise) ** 2)
+        return cells.assign(
             bcc_fraction=share if self.dark else 1 - share,
-            bcc_fraction_se=error / contrast,
+            bcc_fraction_se=error,
             dark_level=dark,
             bright_level=bright,
         )
-        return super().settle(cells)
 
     def _pooled(
         self, cells: pd.DataFrame, source: str, apart: float, too_bright: npt.NDArray[np.float64]
@@ -173,6 +188,42 @@ class BccFraction(Analyser):
             level[k] = np.sum(share * own[has][keep])
             error[k] = np.sqrt(np.sum((share * (own[has][keep] - level[k])) ** 2))
         return level, error
+
+
+class PhaseFractions(Analyser):
+    """Area fraction of each of N phases, by the values of a label.
+
+    Phase k has the label k, the last one 0 (as `levels`, `otsu` and `mixture` write them); the
+    columns are ``phase_1_fraction`` and so on. Errors from the spread of blocks of 64 px.
+    """
+
+    method: Literal["phase_fractions"] = "phase_fractions"
+    label: str = Field(default="bcc", description="Label counted.")
+    phases: int = Field(default=3, ge=2, le=8, description="Number of phases.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A fraction and its error for every phase."""
+        numbers = range(1, self.phases + 1)
+        return tuple(f"phase_{k}_fraction{end}" for k in numbers for end in ("", "_se"))
+
+    def __call__(self, view: CellView) -> Measured:
+        """Fractions 0..1 and their standard errors."""
+        valid, found = view.valid, {}
+        area = np.count_nonzero(valid)
+        for k in range(1, self.phases + 1):
+            here = view.label(self.label, k % self.phases)
+            name = f"phase_{k}_fraction"
+            found[name] = float(np.count_nonzero(here) / area) if area else NAN
+            found[f"{name}_se"] = block_standard_error(here, valid, BLOCK_PX)
+        return found
+
+
+def noise_doubt(
+    noise: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """How far noise (over the contrast) may move what a balance of grey levels gives."""
+    return np.asarray(NOISE_DOUBT * np.square(noise))
 
 
 def _named(prefix: str, plateau: Plateau) -> Measured:
@@ -240,14 +291,13 @@ def _agreeing(
 
 def _mean_without_empty(
     cells: pd.DataFrame, limit: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(mean, standard error) of each cell's grey, without flat patches darker than `limit`."""
+) -> npt.NDArray[np.float64]:
+    """Mean of each cell's grey, without flat patches darker than `limit`."""
     mean, count = cells["_mean"].to_numpy(float), cells["_count"].to_numpy(float)
     patch_mean, patch_count = cells["_patch_mean"].to_numpy(float), cells["_patch_count"]
     # A flat patch that is no hole is BCC (or a cell of one phase): it counts.
     counts = (cells["_flat_level"].to_numpy(float) >= limit) & (patch_count.to_numpy() > 0)
     extra = np.where(counts, patch_count.to_numpy(float), 0.0)
     total = np.where(count > 0, mean, 0.0) * count + np.where(counts, patch_mean, 0.0) * extra
-    error = np.where(counts, cells["_whole_se"].to_numpy(float), cells["_mean_se"].to_numpy(float))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(total / (count + extra)), error
+        return np.asarray(total / (count + extra))

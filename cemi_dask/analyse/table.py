@@ -12,8 +12,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cemi_dask.analyse.cell import Analyser, CellView
-from cemi_dask.analyse.fractions import BccFraction, LamellarFraction
+from cemi_dask.analyse.fractions import BccFraction, LamellarFraction, PhaseFractions
 from cemi_dask.analyse.grid import CellGrid, GridOptions, make_grid
+from cemi_dask.analyse.orientation import Orientation
+from cemi_dask.analyse.stereology import InterfaceDensity, PointCount, RegionSize
 from cemi_dask.analyse.width import LamellaWidth
 from cemi_dask.compute import Compute, compute_items, named_task, read_box
 from cemi_dask.errors import ConfigError, InputError
@@ -21,7 +23,18 @@ from cemi_dask.geometry import Box
 from cemi_dask.methods import Registry
 
 ANALYSERS: Registry[Analyser] = Registry(
-    "analyser", Analyser, (BccFraction, LamellarFraction, LamellaWidth)
+    "analyser",
+    Analyser,
+    (
+        BccFraction,
+        LamellarFraction,
+        LamellaWidth,
+        PointCount,
+        InterfaceDensity,
+        Orientation,
+        RegionSize,
+        PhaseFractions,
+    ),
 )
 
 if TYPE_CHECKING:
@@ -60,6 +73,10 @@ class AnalyseOptions(BaseModel):
     )
     min_valid_fraction: float = Field(
         default=0.5, gt=0.0, le=1.0, description="Cells with less valid area are not measured."
+    )
+    band_um: tuple[float, float] | None = Field(
+        default=None,
+        description="The profile takes only cells with their centre at y in [low, high], um.",
     )
 
     @field_validator("measures", mode="before")
@@ -202,7 +219,9 @@ def _finished(cells: pd.DataFrame, options: AnalyseOptions, pixel_um: float | No
         if name.removesuffix("_se").endswith("_px")
     }
     scale = float("nan") if pixel_um is None else pixel_um
-    cells = cells.assign(**{um: cells[px] * scale for px, um in lengths.items()})
+    cells = cells.assign(
+        **{um: cells[px] * (1 / scale if "_per_px" in px else scale) for px, um in lengths.items()}
+    )
     names = [name for measure in options.measures for name in measure.names]
     # A measure that was not asked for is a column of NaN: the table's shape is a contract.
     contract = [*CELL_COLUMNS]

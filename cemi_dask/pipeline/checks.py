@@ -28,6 +28,7 @@ def check_analysis(config: RunConfig, base: Path, pixel_um: float | None) -> Non
         key
         for key, given in (
             ("analyse.grid.cell_um", options.grid.cell_um),
+            ("analyse.band_um", options.band_um),
             ("analyse.hardness", options.hardness),
         )
         if given is not None

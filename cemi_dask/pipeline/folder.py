@@ -17,7 +17,12 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "train": ("models/denoiser.safetensors",),
     "denoise": ("frames.zarr/denoised",),
     "segment": ("mosaic.ome.zarr/labels",),
-    "analyse": ("tables/cells.*", "tables/profile.*", "tables/correlation*.*"),
+    "analyse": (
+        "tables/cells.*",
+        "tables/profile.*",
+        "tables/correlation*.*",
+        "tables/models.*",
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from cemi_dask.errors import ConfigError, UnreadableError
 from cemi_dask.frameset import Frames, plane
 from cemi_dask.pipeline.checks import check_analysis
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
-from cemi_dask.pipeline.config import parse_config, run_name
+from cemi_dask.pipeline.config import parse_config, read_yaml, run_name
 from cemi_dask.pipeline.context import Context, Order
 from cemi_dask.pipeline.digests import analysis_digests
 from cemi_dask.pipeline.folder import RunFolder
@@ -98,6 +98,7 @@ def analyse_mosaic(
     out: Path,
     *,
     options: dict[str, Any],
+    settings: Path | None = None,
     pixel_um: float | None = None,
     cluster: str | None = None,
     fresh: bool = False,
@@ -105,14 +106,18 @@ def analyse_mosaic(
     """Segment and measure an existing mosaic or picture into the run folder `out`.
 
     A picture is first copied into an OME-Zarr in `out`; the labels lie beside the mosaic.
+    `settings` is a YAML file with the keys `segment` and `analyse` of a config (and no others);
+    `options` go before what it says of `analyse`.
     """
+    given = read_settings(settings) if settings is not None else {}
     config = parse_config(
         {
             "name": run_name(out, "analysis"),
             "input": {"paths": [str(source.absolute())], "pixel_um": pixel_um},
-            "analyse": options,
+            **given,
+            "analyse": {**(given.get("analyse") or {}), **options},
         },
-        origin="cemi analyse",
+        origin="cemi analyse" if settings is None else str(settings),
     )
     folder = RunFolder(out.resolve())
     if source.resolve() in (folder.path, folder.mosaic):
@@ -129,6 +134,18 @@ def analyse_mosaic(
     check_analysis(config, base, picture[1])
     with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
         return Job(context, lambda context: walk_analysis(context, *picture)).work("report")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The keys `segment` and `analyse` of a YAML file; ConfigError where it has others."""
+    values = read_yaml(path)
+    extra = sorted({*values} - {"segment", "analyse"}) if isinstance(values, dict) else ["no keys"]
+    if extra:
+        raise ConfigError(
+            f"{path} holds {', '.join(map(str, extra))}; for one picture it may hold segment and "
+            "analyse only. configs/pictures/ has examples."
+        )
+    return dict(values)
 
 
 def walk_analysis(context: Context, array: da.Array, pixel_um: float | None) -> Iterator[str]:

@@ -321,7 +321,7 @@ def segment_stage(context: Context, mosaic: store.Mosaic) -> dict[str, da.Array]
 def analyse_stage(
     context: Context, mosaic: store.Mosaic, labels: dict[str, da.Array]
 ) -> pd.DataFrame | None:
-    """The table of cells; also profile.csv and, with hardness data, correlation.csv."""
+    """The table of cells; also profile.csv and, with hardness data, correlation and models."""
     options = context.config.analyse
     with context.stage("analyse") as scope:
         if options is None:
@@ -336,7 +336,7 @@ def analyse_stage(
         )
         write = store.write_table
         write(cells, context.folder.tables, "cells")
-        profile = analyse.profile(cells)
+        profile = analyse.profile(cells, band_um=options.band_um)
         write(profile, context.folder.tables, "profile")
         if options.hardness is not None:
             hardness = hardness_file(options, context.order.base)
@@ -345,6 +345,8 @@ def analyse_stage(
             points = analyse.correlation_points(profile, hardness, options=options.hardness)
             required = ("x_um", "hardness")
             write(points, context.folder.tables, "correlation_points", columns=required)
+            models = analyse.fit_models(points, options.hardness.model_measures)
+            write(models, context.folder.tables, "models", columns=("model", "measures", "q2"))
     return cells
 
 

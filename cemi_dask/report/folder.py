@@ -16,7 +16,16 @@ from cemi_dask.errors import StoreError, UnreadableError
 from cemi_dask.frames import FlatField
 from cemi_dask.frames.flat import flattened
 
-TABLES = ("frames", "pairs", "positions", "cells", "profile", "correlation", "correlation_points")
+TABLES = (
+    "frames",
+    "pairs",
+    "positions",
+    "cells",
+    "profile",
+    "correlation",
+    "correlation_points",
+    "models",
+)
 Picture = npt.NDArray[Any]
 
 

@@ -25,6 +25,39 @@ def fit_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
     return slope, float(y.mean() - slope * x.mean())
 
 
+def beside_hardness(points: pd.DataFrame, measures: list[Measure]) -> Figure:
+    """Each measure along x, one below the other, with hardness on an axis of its own."""
+    figure, all_axes = stacked([1.1] * len(measures), gap_in=0.32)
+    x = np.asarray(points["x_um"], np.float64)
+    hardness = np.asarray(points["hardness"], np.float64)
+    error = np.asarray(points.get("hardness_error", np.full(len(points), np.nan)), np.float64)
+    scale, unit = (1e-3, "mm") if np.ptp(x) >= 2000 else (1.0, "µm")
+    for axes, measure in zip(all_axes, measures, strict=True):
+        left, bottom, width, height = axes.get_position().bounds
+        axes.set_position((left, bottom, width - 0.1 / WIDTH_IN, height))
+        other = axes.twinx()
+        other.errorbar(
+            scale * x,
+            hardness,
+            yerr=np.nan_to_num(error),
+            fmt="s-",
+            color=FAINT,
+            markersize=2.4,
+            lw=0.8,
+        )
+        other.set_ylabel("Hardness", color=FAINT)
+        axes.plot(scale * x, measure.values(points), "o-", color=BLUE, markersize=2.8, lw=1.1)
+        axes.set_zorder(other.get_zorder() + 1)
+        axes.patch.set_visible(False)
+        axes.set_title(measure.title)
+        axes.set_ylabel(measure.unit, color=BLUE)
+        for each in (axes, other):
+            each.yaxis.set_major_locator(few_ticks())
+        axes.tick_params(labelbottom=axes is all_axes[-1])
+    all_axes[-1].set_xlabel(f"x ({unit})")
+    return figure
+
+
 def scatter_plots(
     points: pd.DataFrame, correlation: pd.DataFrame, measures: list[Measure]
 ) -> Figure:

@@ -44,12 +44,22 @@ KNOWN = (
     Measure("lamellar_fraction", "Lamellar area fraction", "%", 100.0),
     Measure("lamella_width_um", "Lamella width", "µm", 1.0),
 )
+OTHERS = (
+    Measure("bcc_fraction_label", "BCC fraction by label", "%", 100.0),
+    Measure("point_fraction", "Fraction by points", "%", 100.0),
+    Measure("interface_density_per_um", "Interface density", "1/µm", 1.0),
+    Measure("interface_density_per_px", "Interface density", "1/px", 1.0),
+    Measure("dark_width_um", "Dark lamellae", "µm", 1.0),
+    Measure("bright_width_um", "Bright lamellae", "µm", 1.0),
+    Measure("dark_width_px", "Dark lamellae", "px", 1.0),
+    Measure("bright_width_px", "Bright lamellae", "px", 1.0),
+)
 IN_PIXELS = Measure("lamella_width_px", "Lamella width", "px", 1.0)
 
 
 def measure_named(column: str) -> Measure:
     """How a column is shown: as one of the known measures, or by its own name."""
-    for known in (*KNOWN, IN_PIXELS):
+    for known in (*KNOWN, IN_PIXELS, *OTHERS):
         if known.column == column:
             return known
     unit = {"_um": "µm", "_nm": "nm", "_px": "px"}.get(column[-3:], "")

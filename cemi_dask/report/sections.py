@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cemi_dask import denoise, store
 from cemi_dask.errors import StoreError
-from cemi_dask.report import (
-    hardness_figures,
-    map_figures,
-    mosaic_figures,
-)
+from cemi_dask.report import map_figures, mosaic_figures
 from cemi_dask.report.details import choose_details
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import FramePair, RunFolderData
-from cemi_dask.report.measures import cell_edges, measure_named, measures_of
+from cemi_dask.report.measures import cell_edges, measures_of
 from cemi_dask.report.numbers import bytes_text, count_text, duration_text
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Section, Table
@@ -121,6 +118,7 @@ def map_sections(
     stretch = map_figures.vertical_stretch(cells, unit)
     if stretch > 1.05:
         note += f" The y axis is drawn {stretch:.1f} times enlarged."
+    note += _flagged(cells)
     sections = [
         Section(
             *titles[0],
@@ -140,46 +138,24 @@ def map_sections(
     return [*sections, Section(*titles[1], pictures=(picture,))]
 
 
+def _flagged(cells: pd.DataFrame) -> str:
+    """How much of the lamellar area has no width that two methods agree on."""
+    if "width_flagged_fraction" not in cells.columns:
+        return ""
+    known = cells.dropna(subset=["width_flagged_fraction"])
+    if known.empty:
+        return ""
+    area = known["lamellar_fraction"].fillna(1.0) * known["valid_fraction"]
+    weight = area if area.sum() > 0 else area + 1
+    share = float(np.average(known["width_flagged_fraction"], weights=weight))
+    return f" In {share:.0%} of the lamellar area, spectrum and chords differ by more than 5 %."
+
+
 def _no_analysis(data: RunFolderData, what: str) -> str:
     config = data.run.get("config")
     if isinstance(config, dict) and "analyse" in config and config["analyse"] is None:
         return "Not drawn: the config asks for no analysis (analyse: null)."
     return MADE_BY.format(what=what, stage="analyse")
-
-
-def hardness_section(data: RunFolderData, figures: FigureFolder) -> Section:
-    """The relation to hardness, where hardness data were given."""
-    title = ("hardness", "Relation to hardness")
-    table = data.tables.get("correlation")
-    if table is None or table.empty:
-        return Section(*title, missing="Not drawn: no hardness data (analyse.hardness.file).")
-    points = data.tables.get("correlation_points")
-    if points is not None and "hardness" in points.columns:
-        measures = [measure_named(name) for name in table["measure"] if name in points.columns]
-        figure = hardness_figures.scatter_plots(points, table, measures)
-        caption = "Pearson r with its 95 % confidence interval; line: least squares."
-        picture = figures.plot("hardness", figure, "Hardness against each measure", caption)
-    else:
-        figure = hardness_figures.correlation_plot(table)
-        picture = figures.plot("correlation", figure, "Pearson r of each measure", "")
-    rows = [
-        _correlation_row({str(k): v for k, v in row.items()}) for row in table.to_dict("records")
-    ]
-    heads = ("Measure", "n", "n independent", "Pearson r", "95 % interval", "p")
-    return Section(*title, pictures=(picture,), tables=(Table(heads, rows, numeric=heads[1:]),))
-
-
-def _correlation_row(row: dict[str, Any]) -> tuple[str, ...]:
-    effective = float(row.get("n_effective", np.nan))
-    p = hardness_figures.p_text(float(row["p_value"]))
-    return (
-        measure_named(str(row["measure"])).title,
-        count_text(row["n"]),
-        f"{effective:.1f}" if np.isfinite(effective) else "–",
-        hardness_figures.signed(row["pearson_r"], 3),
-        " to ".join(hardness_figures.signed(row[name], 3) for name in ("ci_low", "ci_high")),
-        p.removeprefix("p ").removeprefix("= "),
-    )
 
 
 def denoising_section(data: RunFolderData, figures: FigureFolder) -> Section:

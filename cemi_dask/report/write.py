@@ -14,6 +14,7 @@ from cemi_dask.report.acquisition import acquisition_section
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData, read_run_folder
 from cemi_dask.report.frame_section import frame_section
+from cemi_dask.report.hardness_section import hardness_section
 from cemi_dask.report.measures import KNOWN, measures_of
 from cemi_dask.report.numbers import (
     cell_mean,
@@ -42,7 +43,7 @@ def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Pa
         parts = [
             *sections.mosaic_sections(data, figures, options),
             *sections.map_sections(data, figures, options),
-            sections.hardness_section(data, figures),
+            hardness_section(data, figures),
             stitching_section(data, figures, options),
             sections.denoising_section(data, figures),
             sections.timing_section(data),

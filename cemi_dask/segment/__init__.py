@@ -3,7 +3,7 @@
 from cemi_dask.segment.labels import Labeller, PhaseMethod, Segmenter
 from cemi_dask.segment.lamellar import SEGMENTERS, Bandpass, Coherence
 from cemi_dask.segment.lazy import segment
-from cemi_dask.segment.phases import PHASES, Bradley, Level, otsu_level
+from cemi_dask.segment.phases import PHASES, Bradley, Level, Levels, Mixture, Otsu, Sauvola
 
 __all__ = [
     "PHASES",
@@ -13,8 +13,11 @@ __all__ = [
     "Coherence",
     "Labeller",
     "Level",
+    "Levels",
+    "Mixture",
+    "Otsu",
     "PhaseMethod",
+    "Sauvola",
     "Segmenter",
-    "otsu_level",
     "segment",
 ]

@@ -41,7 +41,7 @@ class Labeller(Method):
 
 
 class PhaseMethod(Labeller):
-    """Base of methods that find one phase: label 1 is BCC."""
+    """Base of methods that find phases: label 1 is BCC, 2 and more are further phases."""
 
 
 class Segmenter(Labeller):

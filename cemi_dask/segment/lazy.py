@@ -13,12 +13,14 @@ from dask.highlevelgraph import HighLevelGraph
 from cemi_dask.compute import named_task, read_box
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.geometry import Box, ChunkGrid
+from cemi_dask.segment.histogram import Histogram, count_numbers
 from cemi_dask.segment.labels import Labeller, Labels
 from cemi_dask.segment.lamellar import SEGMENTERS
-from cemi_dask.segment.phases import PHASES
+from cemi_dask.segment.phases import PHASES, FromHistogram
 
 # Larger parts spend less on halos, smaller ones take less memory.
 PART_PX = 1024
+BLOCK_PX = 2048  # counted at once
 
 
 def segment(
@@ -31,13 +33,16 @@ def segment(
 
     `method` is a phase method or a lamellar segmenter: itself, its name, or its options as
     in YAML. `pixel_um` is needed only by methods whose lengths are given in micrometres.
-    Every chunk sees the method's halo, so that the labels do not depend on the chunks.
+    Every chunk sees the method's halo, so that the labels do not depend on the chunks. Methods
+    that take their levels from the histogram of the mosaic read all of it here, once.
     Raises ConfigError for an unknown method, InputError for an array that is no picture.
     """
     lazy = mosaic if isinstance(mosaic, da.Array) else da.from_array(mosaic, chunks=4096)
     if lazy.ndim != 2:
         raise InputError(f"A mosaic has two dimensions (y, x); this array's shape is {lazy.shape}.")
     labeller = resolve(method).at_scale(pixel_um)
+    if isinstance(labeller, FromHistogram):
+        labeller = labeller.settled(_histograms(lazy, labeller), lazy.dtype)
     name = f"segment-shard-{tokenize(lazy.name, labeller.model_dump(mode='json'))}"
     (rows, cols), image = lazy.chunks, Box(0, 0, *lazy.shape)
     tops, lefts = np.cumsum((0, *rows)), np.cumsum((0, *cols))
@@ -59,6 +64,26 @@ def segment(
             layer[(name, r, c)] = task.key
     graph = HighLevelGraph.from_collections(name, layer, dependencies=tasks)
     return da.Array(graph, name, chunks=lazy.chunks, dtype=np.uint8)
+
+
+def _histograms(lazy: da.Array, labeller: FromHistogram) -> list[Histogram]:
+    """Histograms of the mosaic's blocks, each counted by one task that sees a halo."""
+    image = Box(0, 0, *lazy.shape)
+    tasks = []
+    for row, col, box in ChunkGrid(image.shape, (BLOCK_PX, BLOCK_PX)):
+        seen = _seen(box, labeller).intersect(image)
+        block = read_box(lazy, seen)
+        tasks.append(
+            named_task(f"count-block-{row}-{col}", count_block, block, labeller, box, seen)
+        )
+    return list(da.compute(*tasks))
+
+
+def count_block(grey: npt.NDArray[Any], labeller: FromHistogram, box: Box, seen: Box) -> Histogram:
+    """The histogram of `box` out of the block `grey` (y, x), which shows `seen`."""
+    numbers, valid, _ = labeller.prepared(grey)
+    place = box.relative_to(seen).slices
+    return count_numbers(numbers[place][valid[place]])
 
 
 def label_block(grey: npt.NDArray[Any], labeller: Labeller, box: Box, seen: Box) -> Labels:

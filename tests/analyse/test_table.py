@@ -131,6 +131,22 @@ def test_the_profile_averages_cells_by_their_area(ingot):
     assert (along["bcc_fraction_se"].drop(1) > 0).all()
 
 
+def test_profiles_run_along_either_axis_and_over_any_band(ingot):
+    cells = table_of(ingot)
+    down = profile(cells, along="y")
+    assert down["y_um"].tolist() == sorted(cells["y_um"].unique())
+    row = cells[cells["row"] == 2].dropna(subset=["bcc_fraction"])
+    expected = np.average(row["bcc_fraction"], weights=row["valid_fraction"])
+    assert down["bcc_fraction"].iloc[2] == pytest.approx(expected)
+    last = float(cells["y_um"].max())
+    band = profile(cells, band_um=(last - 1, last + 1))
+    assert band["bcc_fraction"].iloc[0] == cells.set_index(["row", "col"])["bcc_fraction"][2, 0]
+    with pytest.raises(InputError, match=r"No cell has its centre at y = 1..2 um"):
+        profile(cells, band_um=(1.0, 2.0))
+    with pytest.raises(InputError, match="needs the pixel size"):
+        profile(table_of(ingot, pixel_um=None), band_um=(1.0, 2.0))
+
+
 def test_standard_errors_of_a_profile_cover_the_scatter_of_cells():
     rng = np.random.default_rng(0)
     n_rows, n_cols = 8, 400

@@ -1,9 +1,10 @@
 import cv2
+import dask
 import dask.array as da
 import numpy as np
 import pytest
 
-from cemi_dask.analyse import CellView, LamellaWidth
+from cemi_dask.analyse import AnalyseOptions, CellView, GridOptions, LamellaWidth, analyse
 from cemi_dask.geometry import Box
 from cemi_dask.segment import segment
 from cemi_dask.simulate import Specimen
@@ -36,6 +37,90 @@ def test_lamellae_of_known_period_are_measured_to_one_per_cent(period_px, angle,
     assert found["period_px"] == pytest.approx(period_px, rel=0.01)
     # A lamella is one layer of either phase: half a period.
     assert found["lamella_width_px"] == pytest.approx(period_px / 2, rel=0.01)
+
+
+def arcs(period_px, radius_px, *, shape=(413, 508), fraction=0.34, sub=4):
+    """Grey levels of curved lamellae, like `lamellae`."""
+    y, x = np.mgrid[0 : shape[0] * sub, 0 : shape[1] * sub].astype(np.float32) / sub
+    away = np.hypot(x + radius_px - shape[1] / 2, y - shape[0] / 2)
+    dark = (away / period_px % 1.0 < fraction).astype(np.float32)
+    return 150 - 60 * cv2.resize(dark, shape[::-1], interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize(
+    ("period_px", "bound"), [(2.7, 0.02), (4.0, 0.01), (20.0, 0.01), (40.0, 0.01)]
+)
+def test_arcs_of_known_period_are_measured_by_spectrum_and_chords(period_px, bound):
+    found = measured(recorded(arcs(period_px, 400.0), 25.0))
+    assert found["period_px"] == pytest.approx(period_px, rel=bound)
+    assert found["period_chord_px"] == pytest.approx(period_px, rel=0.03)
+    assert found["width_flagged_fraction"] < 0.3
+
+
+def test_lamellae_of_random_spacing_are_flagged_and_regular_ones_are_not():
+    edges = np.cumsum(np.random.default_rng(2).uniform(3, 17, 80))
+    near = np.abs(np.arange(508)[:, None] + 0.5 - edges).min(axis=1)
+    grey = np.tile(np.where(near < 2.5, 90, 150), (413, 1)).astype(np.float32)
+    irregular, regular = measured(recorded(grey, 5.0)), measured(recorded(lamellae(9.0, 0.4), 5.0))
+    assert irregular["width_flagged_fraction"] > 0.3
+    assert regular["width_flagged_fraction"] == 0.0
+    assert irregular["lamella_width_spread_px"] > 10 * regular["lamella_width_spread_px"]
+
+
+def in_an_ingot(grey, noise):
+    """A cell of lamellae measured beside a cell that shows both phases' levels."""
+    coarse = np.where(np.arange(508) // 24 % 2, 90, 150)
+    beside = recorded(np.tile(coarse, (413, 1)).astype(np.float32), noise, seed=1)
+    picture = np.hstack([recorded(grey, noise), beside])
+    lamellar = np.zeros(picture.shape, np.uint8)
+    lamellar[:, :508] = 1
+    options = AnalyseOptions(measures=["bcc_fraction", "lamella_width"])
+    with dask.config.set(scheduler="synchronous"):
+        table = analyse(
+            da.from_array(picture),
+            {"lamellar": da.from_array(lamellar)},
+            grid=GridOptions(cell_px=(413, 508)),
+            options=options,
+        )
+    return table.iloc[0]
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize(
+    ("period_px", "noise", "bound"),
+    # Thin lamellae need levels, which are read to 1 % of the contrast: 4 % of a quarter.
+    [(2.7, 0.0, 0.03), (2.7, 5.0, 0.04), (5.4, 5.0, 0.04), (8.0, 5.0, 0.03), (20.0, 25.0, 0.03)],
+)
+def test_the_thickness_of_each_phase_is_measured(period_px, noise, bound, fraction):
+    found = in_an_ingot(lamellae(period_px, 0.5, fraction=fraction), noise)
+    dark, bright = fraction * period_px, (1 - fraction) * period_px
+    assert found["dark_width_px"] == pytest.approx(dark, rel=bound)
+    assert found["bright_width_px"] == pytest.approx(bright, rel=bound)
+    assert abs(found["dark_width_px"] - dark) < 3 * found["dark_width_px_se"]
+
+
+def test_blur_hides_the_thickness_of_thin_lamellae_where_no_level_is_known():
+    options = AnalyseOptions(measures=["lamella_width"])
+    for period_px, known in ((4.0, False), (9.0, True)):
+        grey = recorded(lamellae(period_px, 0.5), 5.0)
+        table = analyse(
+            da.from_array(grey),
+            {"lamellar": da.ones(grey.shape, dtype=np.uint8)},
+            grid=GridOptions(rows=1, cols=1),
+            options=options,
+        )
+        assert table["dark_width_px"].notna().iloc[0] == known
+
+
+def test_random_sections_give_the_true_width_on_average():
+    # Plates of 3 px cut at random directions: the sine of the angle is spread as sin^2 + cos^2.
+    rng = np.random.default_rng(0)
+    tilt = np.sqrt(1 - rng.uniform(0, 1, 4000) ** 2)
+    apparent = 3.0 / tilt
+    harmonic = 1 / np.mean(1 / apparent)
+    assert np.pi / 4 * harmonic == pytest.approx(3.0, rel=0.02)
+    found = measured(recorded(lamellae(6.0, 0.5), 0.0))
+    assert found["lamella_width_true_px"] == pytest.approx(np.pi / 4 * 3.0, rel=0.01)
 
 
 def test_two_colonies_give_the_mean_of_their_widths_and_a_wider_error():

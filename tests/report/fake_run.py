@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cemi_dask import store
+from cemi_dask.analyse import fit_models
 from cemi_dask.geometry import ChunkGrid
 from cemi_dask.simulate import Specimen
 
@@ -236,6 +237,8 @@ def write_correlation(
         store.write_table(
             scatter, out / "tables", "correlation_points", columns=("x_um", "hardness")
         )
+        models = fit_models(scatter, measures)
+        store.write_table(models, out / "tables", "models", columns=("model", "measures"))
 
 
 def run_json(fake: FakeRun, frames: pd.DataFrame, done: tuple[str, ...]) -> dict[str, Any]:

@@ -61,6 +61,17 @@ def test_the_mosaic_says_what_blending_does_to_noise(page: str) -> None:
     assert "Blended by feather: noise is lower where frames overlap." in text
 
 
+def test_models_of_hardness_show_what_they_predict_beside_what_they_fit(
+    run_folder: Path, page: str
+) -> None:
+    text = section(page, "hardness")
+    assert (run_folder / "figures" / "hardness-profiles.png").is_file()
+    models = store.read_table(run_folder / "tables", "models")
+    assert len(models) == 5
+    assert text.count("over-fitted</td>") == models["over_fitted"].sum() > 0
+    assert "Q² by blocks" in text
+
+
 def test_the_page_needs_nothing_but_itself(page: str) -> None:
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources

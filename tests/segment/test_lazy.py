@@ -6,13 +6,32 @@ import numpy as np
 import pytest
 
 from cemi_dask.errors import ConfigError, InputError
-from cemi_dask.segment import PHASES, SEGMENTERS, Bandpass, Bradley, Coherence, Level, segment
+from cemi_dask.segment import (
+    PHASES,
+    SEGMENTERS,
+    Bandpass,
+    Bradley,
+    Coherence,
+    Level,
+    Levels,
+    Mixture,
+    Otsu,
+    Sauvola,
+    segment,
+)
 from tests.segment.two_phase import colonies, record, stripes
 
 METHODS = [
     Bradley(),
     Bradley(window_px=9, percent=5.0),
+    Bradley(window_px=9, smooth_px=3, majority_px=5),
     Level(level=120.0),
+    Levels(levels=(100.0, 130.0), majority_px=7),
+    Otsu(),
+    Otsu(phases=3, smooth_px=5),
+    Mixture(smooth_px=3, majority_px=3),
+    Sauvola(window_px=31),
+    Sauvola(window_px=21, smooth_px=3, dark=False),
     Coherence(),
     Coherence(period_px=11.0),
     Bandpass(),
@@ -44,7 +63,9 @@ def test_chunks_equal_whole(grey, method, chunks):
         assert np.array_equal(lazy.compute(), whole)
 
 
-@pytest.mark.parametrize("method", [Bradley(), Coherence()], ids=repr)
+@pytest.mark.parametrize(
+    "method", [Bradley(), Coherence(), Otsu(smooth_px=3), Sauvola(), Mixture()], ids=repr
+)
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_chunks_equal_whole_for_other_types(grey, method, dtype):
     picture = grey.astype(dtype) * dtype(200 if dtype == np.uint16 else 0.937)
@@ -83,7 +104,7 @@ def test_a_chunk_reads_only_its_halo_from_storage(grey):
 
 
 def test_a_wrong_name_lists_the_right_ones(grey):
-    with pytest.raises(ConfigError, match=r"'bradly'.*bandpass, bradley, coherence, level"):
+    with pytest.raises(ConfigError, match=r"'bradly'.*bandpass, bradley, coherence, level, levels"):
         segment(grey, method="bradly")
 
 

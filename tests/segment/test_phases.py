@@ -2,8 +2,9 @@ import dask.array as da
 import numpy as np
 import pytest
 
+from cemi_dask.analyse import CellView, PhaseFractions
 from cemi_dask.errors import ConfigError, InputError
-from cemi_dask.segment import PHASES, Bradley, Level, otsu_level, segment
+from cemi_dask.segment import PHASES, Bradley, Level, Levels, Mixture, Otsu, Sauvola, segment
 from tests.segment.two_phase import BRIGHT, DARK, colonies, record
 
 
@@ -47,22 +48,62 @@ def test_bright_phase_is_the_mirror_of_the_dark_one():
 
 
 def test_a_window_without_a_centre_is_refused():
-    with pytest.raises(ConfigError, match=r"window_px must be odd.*try 65"):
+    with pytest.raises(ConfigError, match=r"must be odd.*try 65"):
         PHASES.parse({"method": "bradley", "window_px": 64})
 
 
-def test_otsu_level_lies_between_the_phases():
-    grey = record(colonies((256, 256)).grey, psf_px=0.0, noise=5.0)
-    grey[:40] = 0
-    level = otsu_level(da.from_array(grey, chunks=100))
-    assert DARK + 15 < level < BRIGHT - 15
-    as_float = np.where(grey == 0, np.nan, grey.astype(np.float32))
-    assert otsu_level(da.from_array(as_float, chunks=100)) == pytest.approx(level, abs=1.0)
+@pytest.mark.parametrize("method", [Otsu(), Mixture(), Sauvola(k=0.0, window_px=101)])
+def test_levels_lie_between_the_phases(method):
+    field = colonies((256, 256))
+    grey = record(field.grey, psf_px=0.0, noise=5.0)
+    sure = np.abs(field.bcc - 0.5) > 0.45
+    for picture in (grey, grey.astype(np.uint16) * 200, grey.astype(np.float32)):
+        found = method(picture)[sure]
+        assert (found == (field.bcc > 0.5)[sure]).mean() > 0.99
 
 
-def test_otsu_level_of_one_grey_level_is_refused():
+def test_otsu_is_the_textbooks():
+    rng = np.random.default_rng(3)
+    grey = np.clip(rng.normal(rng.choice([60, 130, 200], (300, 300)), 12), 1, 255).astype(np.uint8)
+    from skimage.filters import threshold_multiotsu, threshold_otsu
+
+    two = Otsu().settled([Otsu().counted(grey)], grey.dtype).levels
+    assert two[0] == threshold_otsu(grey) + 1  # ours is where the brighter class begins
+    three = Otsu(phases=3).settled([Otsu(phases=3).counted(grey)], grey.dtype).levels
+    assert three == pytest.approx(threshold_multiotsu(grey, 3), abs=3.0)
+
+
+def test_a_mixture_parts_a_rare_phase_better_than_otsu():
+    rng = np.random.default_rng(0)
+    rare = rng.random((400, 400)) < 0.03
+    grey = np.clip(rng.normal(np.where(rare, 70, 130), 15), 1, 255).astype(np.uint8)
+    share = {m.method: float((m(grey) == 1).mean()) for m in (Otsu(), Mixture())}
+    assert abs(share["mixture"] - 0.03) < 0.005 < abs(share["otsu"] - 0.03)
+
+
+def test_three_phases_are_numbered_from_bcc_on():
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, 3, (20, 20)).repeat(12, 0).repeat(12, 1)
+    grey = np.clip(rng.normal(np.array([60, 120, 180])[true], 10), 1, 255).astype(np.uint8)
+    for method in (Otsu(phases=3, majority_px=3), Mixture(phases=3, majority_px=3)):
+        assert (method(grey) == (true + 1) % 3).mean() > 0.98
+        bright = method.model_copy(update={"dark": False})(grey)
+        assert (bright == (3 - true) % 3).mean() > 0.98
+    assert (Levels(levels=(90.0, 150.0))(grey) == (true + 1) % 3).mean() > 0.98
+    view = CellView(grey, {"bcc": Otsu(phases=3)(grey)})
+    found = PhaseFractions(phases=3)(view)
+    shares = [found[f"phase_{k}_fraction"] for k in (1, 2, 3)]
+    assert sum(shares) == pytest.approx(1.0)
+    assert shares == pytest.approx([(true == k).mean() for k in range(3)], abs=0.01)
+
+
+def test_levels_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="fewer than two grey levels"):
-        otsu_level(da.full((50, 50), 7, dtype=np.uint8, chunks=25))
+        segment(da.full((50, 50), 7, dtype=np.uint8, chunks=25), method="otsu")
+    with pytest.raises(InputError, match="2 grey levels cannot be parted into 3 phases"):
+        Otsu(phases=3)(np.tile(np.array([[10, 20]], np.uint8), (9, 9)))
+    with pytest.raises(ConfigError, match="must rise"):
+        PHASES.parse({"method": "levels", "levels": [120, 90]})
 
 
 def test_level_labels_the_known_fraction():

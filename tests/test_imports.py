@@ -29,6 +29,7 @@ SIBLINGS = {"frames", "denoise", "register", "solve", "blend", "store", "segment
 # Each layer may import itself and the layers below it.
 LAYERS = [
     BASE,
+    {"learn"},
     SIBLINGS,
     {"report", "view", "simulate"},
     {"pipeline"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +17,13 @@ from pydantic import (
     model_validator,
 )
 
-from cemi_dask.denoise.checkpoints import ModelCard, first_network, is_file_name
+from cemi_dask.denoise.checkpoints import ModelCard, first_network
 from cemi_dask.denoise.networks import NetworkChoice
-from cemi_dask.denoise.training.batches import Batch, Batches
 from cemi_dask.denoise.training.options import FitOptions, LossOptions
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
+from cemi_dask.learn.batches import LaterSteps
+from cemi_dask.learn.weights import is_file_name
 from cemi_dask.pipeline.config import read_yaml
 from cemi_dask.pipeline.train_data import Patches, TrainingData, VideoData, open_source
 from cemi_dask.store import write_text_atomic
@@ -130,7 +130,7 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
         print(f"Stage {stage.name}: up to {stage.iterations} iterations", flush=True)
         result = fit(
             net,
-            _LaterSteps(source.train, number * STEPS_BETWEEN_STAGES),
+            LaterSteps(source.train, number * STEPS_BETWEEN_STAGES),
             stage,
             folder=folder / stage.name,
             card=card,
@@ -139,17 +139,6 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
     if _is_first():
         shutil.copyfile(result.last, folder / MODEL)
     return folder / MODEL
-
-
-@dataclass(frozen=True)
-class _LaterSteps:
-    """The batches of `batches` from step `first` on: no stage sees the noise of another."""
-
-    batches: Batches
-    first: int
-
-    def __call__(self, step: int) -> Batch:
-        return self.batches(self.first + step)
 
 
 def _resolved(stage: FitOptions, base: Path) -> FitOptions:

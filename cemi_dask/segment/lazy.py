@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -14,11 +15,8 @@ from cemi_dask.compute import named_task, read_box
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.geometry import Box, ChunkGrid
 from cemi_dask.segment.labels import Labeller, Labels
-from cemi_dask.segment.lamellar import SEGMENTERS
+from cemi_dask.segment.methods import SEGMENTERS
 from cemi_dask.segment.phases import PHASES
-
-# Larger parts spend less on halos, smaller ones take less memory.
-PART_PX = 1024
 
 
 def segment(
@@ -37,8 +35,9 @@ def segment(
     lazy = mosaic if isinstance(mosaic, da.Array) else da.from_array(mosaic, chunks=4096)
     if lazy.ndim != 2:
         raise InputError(f"A mosaic has two dimensions (y, x); this array's shape is {lazy.shape}.")
-    labeller = resolve(method).at_scale(pixel_um)
-    name = f"segment-shard-{tokenize(lazy.name, labeller.model_dump(mode='json'))}"
+    labeller = resolve(method).located(Path.cwd()).at_scale(pixel_um)
+    marks = labeller.model_dump(mode="json"), labeller.fingerprint()
+    name = f"segment-shard-{tokenize(lazy.name, *marks)}"
     (rows, cols), image = lazy.chunks, Box(0, 0, *lazy.shape)
     tops, lefts = np.cumsum((0, *rows)), np.cumsum((0, *cols))
     tasks: list[Any] = []
@@ -64,14 +63,15 @@ def segment(
 def label_block(grey: npt.NDArray[Any], labeller: Labeller, box: Box, seen: Box) -> Labels:
     """Labels of `box` out of the block `grey` (y, x), which shows `seen`: the box and its halo.
 
-    The work is done in parts of `PART_PX`: a method's maps take some 80 bytes per pixel.
+    The work is done in parts of the method's `part_px`.
     """
     labels = np.empty(box.shape, np.uint8)
-    for _, _, part in ChunkGrid(box.shape, (PART_PX, PART_PX)):
+    for _, _, part in ChunkGrid(box.shape, (labeller.part_px, labeller.part_px)):
         place = part.shift(box.y0, box.x0)
         wide = _seen(place, labeller).intersect(seen)
-        found = labeller(grey[wide.relative_to(seen).slices])
-        labels[part.slices] = found[place.relative_to(wide).slices]
+        labels[part.slices] = labeller.label_part(
+            grey[wide.relative_to(seen).slices], place.relative_to(wide)
+        )
     return labels
 
 

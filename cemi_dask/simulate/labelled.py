@@ -49,6 +49,7 @@ def random_specimen(rng: Rng, *, periods_px: tuple[float, float] = PERIODS_PX) -
         tone = levels.tone_variation
     else:
         dark, bright = sorted(255 * rng.uniform(0.05, 0.95, 2))
+        dark = min(dark, 225.0)
         bright = max(bright, dark + 30)
         fraction, empty = rng.uniform(0.2, 0.6), rng.uniform(0, dark)
         tone = rng.uniform(0, 0.08)

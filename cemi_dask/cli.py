@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from cemi_dask import __version__
 from cemi_dask.cli_evaluate import evaluate
-from cemi_dask.cli_options import crop_option, limits, pair, tile_options
+from cemi_dask.cli_options import crop_option, limits, pair, tile_options, yaml_option
 from cemi_dask.cli_train import train
 from cemi_dask.errors import CemiError, ConfigError, RunError
 
@@ -242,6 +242,9 @@ def analyse(
     cell: Annotated[str | None, typer.Option(help="cell WIDTHxHEIGHT in px")] = None,
     pixel_size: PixelSize = None,
     hardness: Annotated[Path | None, typer.Option(help="CSV: x_um, hardness")] = None,
+    lamellar: Annotated[
+        str | None, typer.Option(help="method that finds lamellar regions: name or YAML mapping")
+    ] = None,
     cluster: ClusterName = None,
     resume: Resume = True,
 ) -> None:
@@ -258,7 +261,13 @@ def analyse(
     if hardness:
         options["hardness"] = {"file": str(hardness.resolve())}
     analyse_mosaic(
-        mosaic, out, options=options, pixel_um=pixel_size, cluster=cluster, fresh=not resume
+        mosaic,
+        out,
+        options=options,
+        lamellar=None if lamellar is None else yaml_option(lamellar, "--lamellar"),
+        pixel_um=pixel_size,
+        cluster=cluster,
+        fresh=not resume,
     )
     _say_result(out, "report")
 

@@ -13,7 +13,7 @@ from cemi_dask import denoise, frames, store
 from cemi_dask.compute import named_task
 from cemi_dask.errors import ConfigError, UnreadableError
 from cemi_dask.frameset import Frames, plane
-from cemi_dask.pipeline.checks import check_analysis
+from cemi_dask.pipeline.checks import check_analysis, check_segmenting
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
 from cemi_dask.pipeline.config import parse_config, run_name
 from cemi_dask.pipeline.context import Context, Order
@@ -98,6 +98,7 @@ def analyse_mosaic(
     out: Path,
     *,
     options: dict[str, Any],
+    lamellar: Any = None,
     pixel_um: float | None = None,
     cluster: str | None = None,
     fresh: bool = False,
@@ -105,15 +106,16 @@ def analyse_mosaic(
     """Segment and measure an existing mosaic or picture into the run folder `out`.
 
     A picture is first copied into an OME-Zarr in `out`; the labels lie beside the mosaic.
+    `lamellar` is the method that finds lamellar regions, by name or as in YAML; None the default.
     """
-    config = parse_config(
-        {
-            "name": run_name(out, "analysis"),
-            "input": {"paths": [str(source.absolute())], "pixel_um": pixel_um},
-            "analyse": options,
-        },
-        origin="cemi analyse",
-    )
+    values = {
+        "name": run_name(out, "analysis"),
+        "input": {"paths": [str(source.absolute())], "pixel_um": pixel_um},
+        "analyse": options,
+    }
+    if lamellar is not None:
+        values["segment"] = {"lamellar": lamellar}
+    config = parse_config(values, origin="cemi analyse").located(Path.cwd())
     folder = RunFolder(out.resolve())
     if source.resolve() in (folder.path, folder.mosaic):
         raise ConfigError(
@@ -127,6 +129,7 @@ def analyse_mosaic(
     config = config.model_copy(update={"input": resolved})
     order = Order(config, base, analysis_digests(config, base, identity))
     check_analysis(config, base, picture[1])
+    check_segmenting(config)
     with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
         return Job(context, lambda context: walk_analysis(context, *picture)).work("report")
 

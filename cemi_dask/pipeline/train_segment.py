@@ -5,21 +5,26 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from pydantic import Field, ValidationError
 
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
+from cemi_dask.learn.batches import step_rng
 from cemi_dask.learn.options import Options
 from cemi_dask.pipeline.config import read_yaml
-from cemi_dask.pipeline.segment_data import SegmentData, open_labelled
+from cemi_dask.pipeline.segment_data import SegmentData, SegmentSource, open_labelled
 from cemi_dask.pipeline.training_folder import MODEL, claim, is_first, refuse_another
-from cemi_dask.segment.checkpoints import SegmenterCard
+from cemi_dask.segment import Network
+from cemi_dask.segment.checkpoints import SegmenterCard, load_model
 from cemi_dask.segment.networks import NetworkChoice, SegmenterSpec, build_network
 from cemi_dask.segment.training import Augmentation, LabelledPatches, SegmentFit
 from cemi_dask.segment.training.patches import held_out_batches
 from cemi_dask.torchlib import import_torch
 
 STAGE = "segment"
+REPORTED = 8  # held-out pictures in the report
 
 
 class SegmentTraining(Options):
@@ -36,6 +41,11 @@ class SegmentTraining(Options):
     network: NetworkChoice = SegmenterSpec()
     data: SegmentData
     batch: int = Field(default=4, ge=1, description="Patches per step (and process).")
+    encoder_weights: str | None = Field(
+        default=None,
+        description="What the encoder starts from: a file, micronet or image-micronet "
+        "(downloaded); null: random weights.",
+    )
     patch_px: int = Field(default=256, ge=32, multiple_of=32, description="Side of the patches.")
     per_picture: int = Field(
         default=1, ge=1, description="Patches that each picture gives in an epoch."
@@ -70,6 +80,7 @@ def train_segmenter(path: str | Path, *, out: Path | None = None, fresh: bool = 
     config, base = load_segment_training(path), path.resolve().parent
     folder = out or base / (config.out or f"{config.name}-training")
     import_torch()  # says what to install, before anything is rendered or written
+    from cemi_dask.segment.encoders import load_encoder
     from cemi_dask.segment.training.loop import fit
 
     if config.patch_px % config.network.multiple_px:
@@ -80,6 +91,8 @@ def train_segmenter(path: str | Path, *, out: Path | None = None, fresh: bool = 
     if not fresh:
         refuse_another(folder, config)
     net = build_network(config.network, len(config.labels), seed=config.seed)
+    if config.encoder_weights is not None:
+        load_encoder(net, config.encoder_weights, encoder=config.network.encoder, base=base)
     source = open_labelled(config.data, config.labels, base, seed=config.seed)
     if is_first():
         claim(folder, config, (STAGE,) if fresh else ())
@@ -107,4 +120,42 @@ def train_segmenter(path: str | Path, *, out: Path | None = None, fresh: bool = 
     result = fit(net, patches, config.fit, folder=folder / STAGE, card=card, validate=held)
     if is_first():
         shutil.copyfile(result.best or result.last, folder / MODEL)
+        write_report(folder, config, source)
     return folder / MODEL
+
+
+def write_report(folder: Path, config: SegmentTraining, source: SegmentSource) -> Path:
+    """report.html in the folder of a training: its curves, and held-out pictures as labelled."""
+    from cemi_dask.report.training_page import Example, write_training_page
+    from cemi_dask.segment.training.loop import summary
+
+    stage = folder / STAGE
+    model = Network(
+        model=str(folder / MODEL),
+        device=config.fit.device,
+        tile_px=config.patch_px,
+        overlap_px=config.patch_px // 4,
+    )
+    examples = []
+    for number, held in enumerate(source.held[:REPORTED]):
+        picture = np.asarray(held.picture, np.float32)
+        if source.degrade is not None:
+            picture = source.degrade(picture, step_rng(config.seed + 1, number))
+        found = model.all_labels(picture)
+        told = summary([(found, held.labels)], config.labels)
+        examples.append(Example(held.name, picture, held.labels, found, told))
+    names = [name for name in ("log", "validation") if (stage / f"{name}.csv").exists()]
+    card = load_model(folder / MODEL).card
+    return write_training_page(
+        folder / "report.html",
+        title=f"Training of {config.name}",
+        logs={name: pd.read_csv(stage / f"{name}.csv") for name in names},
+        examples=examples,
+        facts={
+            "network": f"{config.network.architecture}, encoder {config.network.encoder}",
+            "labels": ", ".join(config.labels),
+            "pictures": f"{len(source.train)} to train on, {len(source.held)} held out",
+            "best after": f"{card.training['steps']} steps of {config.batch} patches",
+            **{key: f"{value:.3f}" for key, value in card.metrics.items()},
+        },
+    )

@@ -106,6 +106,23 @@ class Network(Segmenter):
         """SHA-256 of the weights."""
         return file_sha256(model_path(self.model))
 
+    @property
+    def _runner(self) -> _Runner:
+        return _runners(model_path(self.model), _Where(self.device, self.precision))
+
+    def check(self) -> None:
+        """Nothing, or what labelling would end in: a label, a tile or a library that is wrong."""
+        self._fits(load_model(self.model).card)
+
+    def _fits(self, card: SegmenterCard) -> None:
+        """ConfigError where the model knows no such label or cannot take such tiles."""
+        self.index_in(card)
+        if self.tile_px % card.spec.multiple_px:
+            raise ConfigError(
+                f"segment: tile_px {self.tile_px} must be a multiple of {card.spec.multiple_px} "
+                f"for the model {card.name!r}."
+            )
+
     def logits(self, grey: npt.NDArray[Any], wanted: Box | None = None) -> Float32:
         """Logits (c, y, x), float32, of the part `wanted` of a picture (y, x), or of all of it.
 
@@ -113,33 +130,34 @@ class Network(Segmenter):
         rest and one for each label. Pixels without data have no meaning. Raises ConfigError
         for tiles that the network cannot take.
         """
-        runner = _runners(model_path(self.model), _Where(self.device, self.precision))
-        spec, labels = runner.card.spec, runner.card.labels
-        if self.tile_px % spec.multiple_px:
-            raise ConfigError(
-                f"segment: tile_px {self.tile_px} must be a multiple of {spec.multiple_px} for "
-                f"{runner.card.name!r}."
-            )
+        runner = self._runner
+        self._fits(runner.card)
         return tile_logits(
             grey,
             valid_pixels(grey),
             Box(0, 0, *grey.shape) if wanted is None else wanted,
             self.grid,
             runner,
-            channels=channels_of(len(labels)),
+            channels=channels_of(len(runner.card.labels)),
             # On the CPU tiles share nothing but memory, so each goes alone.
             at_once=self.batch if runner.device.type == "cuda" else 1,
         )
 
-    def label_part(self, grey: npt.NDArray[Any], wanted: Box) -> Labels:
-        """Label 1 where the part `wanted` of the picture (y, x) is lamellar."""
+    def all_labels(self, grey: npt.NDArray[Any], wanted: Box | None = None) -> Labels:
+        """All labels of the model: 0 the rest and where there are no data, 1, 2, ... as its card
+        has them."""
+        wanted = Box(0, 0, *grey.shape) if wanted is None else wanted
         logits = self.logits(grey, wanted)
         if len(logits) == 1:
             found = logits[0] >= np.log(self.threshold / (1 - self.threshold))
         else:
-            card = _runners(model_path(self.model), _Where(self.device, self.precision)).card
-            found = logits.argmax(0) == 1 + self.index_in(card)
-        return (found & valid_pixels(grey[wanted.slices])).astype(np.uint8)
+            found = logits.argmax(0)
+        return np.where(valid_pixels(grey[wanted.slices]), found, 0).astype(np.uint8)
+
+    def label_part(self, grey: npt.NDArray[Any], wanted: Box) -> Labels:
+        """Label 1 where the part `wanted` of the picture (y, x) is lamellar."""
+        number = 1 + self.index_in(self._runner.card)
+        return (self.all_labels(grey, wanted) == number).astype(np.uint8)
 
     def __call__(self, grey: npt.NDArray[Any]) -> Labels:
         """Label 1 where the picture (y, x) is lamellar."""

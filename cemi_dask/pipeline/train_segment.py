@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
 from cemi_dask.learn.batches import step_rng
 from cemi_dask.learn.options import Options
+from cemi_dask.learn.weights import is_file_name
 from cemi_dask.pipeline.config import read_yaml
 from cemi_dask.pipeline.segment_data import SegmentData, SegmentSource, open_labelled
 from cemi_dask.pipeline.training_folder import MODEL, claim, is_first, refuse_another
@@ -22,6 +24,9 @@ from cemi_dask.segment.networks import NetworkChoice, SegmenterSpec, build_netwo
 from cemi_dask.segment.training import Augmentation, LabelledPatches, SegmentFit
 from cemi_dask.segment.training.patches import held_out_batches
 from cemi_dask.torchlib import import_torch
+
+if TYPE_CHECKING:
+    import torch
 
 STAGE = "segment"
 REPORTED = 8  # held-out pictures in the report
@@ -41,6 +46,11 @@ class SegmentTraining(Options):
     network: NetworkChoice = SegmenterSpec()
     data: SegmentData
     batch: int = Field(default=4, ge=1, description="Patches per step (and process).")
+    init: str | None = Field(
+        default=None,
+        description="Weights to go on from: a shipped model, or a file of `cemi train segment`, "
+        "of the same network and labels.",
+    )
     encoder_weights: str | None = Field(
         default=None,
         description="What the encoder starts from: a file, micronet or image-micronet "
@@ -56,6 +66,18 @@ class SegmentTraining(Options):
         default=None, description="What the model card says of the data; null: their kind."
     )
     licence: str = Field(default="unstated", description="Terms of the weights.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.patch_px % self.network.multiple_px:
+            raise ValueError(
+                f"patch_px: should be a multiple of {self.network.multiple_px} for this network"
+            )
+        if self.init is not None and self.encoder_weights is not None:
+            raise ValueError("encoder_weights: should be left away with init, which has them")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: should have different names")
+        return self
 
 
 def load_segment_training(path: str | Path) -> SegmentTraining:
@@ -80,19 +102,11 @@ def train_segmenter(path: str | Path, *, out: Path | None = None, fresh: bool = 
     config, base = load_segment_training(path), path.resolve().parent
     folder = out or base / (config.out or f"{config.name}-training")
     import_torch()  # says what to install, before anything is rendered or written
-    from cemi_dask.segment.encoders import load_encoder
     from cemi_dask.segment.training.loop import fit
 
-    if config.patch_px % config.network.multiple_px:
-        raise ConfigError(
-            f"{path}: patch_px {config.patch_px} must be a multiple of "
-            f"{config.network.multiple_px} for this network."
-        )
     if not fresh:
         refuse_another(folder, config)
-    net = build_network(config.network, len(config.labels), seed=config.seed)
-    if config.encoder_weights is not None:
-        load_encoder(net, config.encoder_weights, encoder=config.network.encoder, base=base)
+    net = first_network(config, base)
     source = open_labelled(config.data, config.labels, base, seed=config.seed)
     if is_first():
         claim(folder, config, (STAGE,) if fresh else ())
@@ -122,6 +136,28 @@ def train_segmenter(path: str | Path, *, out: Path | None = None, fresh: bool = 
         shutil.copyfile(result.best or result.last, folder / MODEL)
         write_report(folder, config, source)
     return folder / MODEL
+
+
+def first_network(config: SegmentTraining, base: Path) -> torch.nn.Module:
+    """The network as the training starts: random from the seed, or with weights of its own.
+
+    Raises ConfigError where `init` holds another network or other labels.
+    """
+    if config.init is not None:
+        name = config.init
+        loaded = load_model(base / name if is_file_name(name) else name)
+        if (loaded.card.spec, loaded.card.labels) != (config.network, config.labels):
+            raise ConfigError(
+                f"init: {name} holds {loaded.card.spec!r} for {', '.join(loaded.card.labels)}. "
+                "Give the same `network` and `labels`."
+            )
+        return loaded.net
+    net = build_network(config.network, len(config.labels), seed=config.seed)
+    if config.encoder_weights is not None:
+        from cemi_dask.segment.encoders import load_encoder
+
+        load_encoder(net, config.encoder_weights, encoder=config.network.encoder, base=base)
+    return net
 
 
 def write_report(folder: Path, config: SegmentTraining, source: SegmentSource) -> Path:

@@ -45,7 +45,7 @@ def segment(
     for r in range(len(rows)):
         for c in range(len(cols)):
             box = Box(int(tops[r]), int(lefts[c]), int(tops[r + 1]), int(lefts[c + 1]))
-            seen = _seen(box, labeller).intersect(image)
+            seen = seen_by(labeller, box).intersect(image)
             task = named_task(
                 f"segment-block-{r}-{c}",
                 label_block,
@@ -68,7 +68,7 @@ def label_block(grey: npt.NDArray[Any], labeller: Labeller, box: Box, seen: Box)
     labels = np.empty(box.shape, np.uint8)
     for _, _, part in ChunkGrid(box.shape, (labeller.part_px, labeller.part_px)):
         place = part.shift(box.y0, box.x0)
-        wide = _seen(place, labeller).intersect(seen)
+        wide = seen_by(labeller, place).intersect(seen)
         labels[part.slices] = labeller.label_part(
             grey[wide.relative_to(seen).slices], place.relative_to(wide)
         )
@@ -90,7 +90,7 @@ def resolve(method: Labeller | dict[str, Any] | str) -> Labeller:
     raise ConfigError(f"No labelling method is called {name!r}. Choose one of {', '.join(names)}.")
 
 
-def _seen(box: Box, labeller: Labeller) -> Box:
+def seen_by(labeller: Labeller, box: Box) -> Box:
     """The box with the method's halo, its start moved down to a multiple of the stride."""
     wide, stride = box.expand(labeller.halo_px), labeller.stride_px
     y0, x0 = max(0, wide.y0), max(0, wide.x0)

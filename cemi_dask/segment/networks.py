@@ -6,6 +6,7 @@ any encoder, by name.
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -75,6 +76,19 @@ NetworkChoice = Annotated[
 ]
 
 
+def _architecture(smp: Any, spec: SegmenterSpec) -> Any:
+    """The class of the network. Raises ValueError for one that is none, or takes no such option."""
+    found = getattr(smp, spec.architecture, None)
+    known = inspect.signature(found).parameters if inspect.isclass(found) else {}
+    if "encoder_name" not in known:
+        raise ValueError("there is no such architecture")
+    # Whatever else is given it hands on, and drops in silence.
+    strange = [key for key in spec.options if key not in known]
+    if strange:
+        raise ValueError(f"options are {', '.join(key for key in known if key != 'kwargs')}")
+    return found
+
+
 def channels_of(labels: int) -> int:
     """Logits of a network for so many labels: one alone, else one each and one for the rest."""
     return 1 if labels == 1 else labels + 1
@@ -95,8 +109,7 @@ def build_network(spec: SegmenterSpec, labels: int, *, seed: int | None = None) 
         if seed is not None:
             torch.manual_seed(seed)
         try:
-            core = smp.create_model(
-                spec.architecture,
+            core = _architecture(smp, spec)(
                 encoder_name=spec.encoder,
                 encoder_weights=None,
                 in_channels=spec.unshuffle**2,

@@ -16,6 +16,7 @@ BARREN_SHARE = 0.12
 BARREN = ("dead_leaves", "random_field", "particles", "cracks_and_pores", "gradients")
 # Share of the specimens that have the contrast and the phases of the reference ingot.
 REFERENCE_SHARE = 0.5
+MIN_CONTRAST = 60.0  # of 255 grey levels, between the phases of the others
 
 Labelled = tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]
 
@@ -49,8 +50,8 @@ def random_specimen(rng: Rng, *, periods_px: tuple[float, float] = PERIODS_PX) -
         tone = levels.tone_variation
     else:
         dark, bright = sorted(255 * rng.uniform(0.05, 0.95, 2))
-        dark = min(dark, 225.0)
-        bright = max(bright, dark + 30)
+        dark = min(dark, 255 - MIN_CONTRAST)
+        bright = max(bright, dark + MIN_CONTRAST)
         fraction, empty = rng.uniform(0.2, 0.6), rng.uniform(0, dark)
         tone = rng.uniform(0, 0.08)
     return Specimen(

@@ -42,7 +42,7 @@ def fit(
     epoch = patches.steps_per_epoch
     schedule = Schedule("segment", options.epochs * epoch, epoch, epoch, epoch)
     result, averaged = train(
-        lambda processes: _SegmenterTrainer(net, options, schedule, processes, folder, card.labels),
+        lambda processes: SegmenterTrainer(net, options, schedule, processes, folder, card.labels),
         patches,
         options,
         folder=folder,
@@ -91,7 +91,7 @@ def summary(pairs: Sequence[tuple[Uint8, Uint8]], labels: Sequence[str]) -> dict
     return metrics
 
 
-class _SegmenterTrainer(Trainer[SegmentBatch]):
+class SegmenterTrainer(Trainer[SegmentBatch]):
     """A segmenter in training."""
 
     score = "iou"

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from cemi_dask import __version__
 from cemi_dask.cli_evaluate import evaluate
-from cemi_dask.cli_options import crop_option, limits, pair, tile_options, yaml_option
+from cemi_dask.cli_options import crop_option, limits, pair, tile_options
 from cemi_dask.cli_train import train
 from cemi_dask.errors import CemiError, ConfigError, RunError
 
@@ -249,6 +249,7 @@ def analyse(
     resume: Resume = True,
 ) -> None:
     """Measure the microstructure of an existing mosaic on a grid."""
+    from cemi_dask.pipeline.evaluate import yaml_option
     from cemi_dask.pipeline.single import analyse_mosaic
 
     options: dict[str, Any] = {}

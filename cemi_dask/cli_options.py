@@ -9,16 +9,6 @@ from typing import Any
 from cemi_dask.errors import ConfigError
 
 
-def yaml_option(text: str, option: str) -> Any:
-    """A method from its name or a YAML mapping, as options take it."""
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{option} {text!r} is neither a name nor YAML: {error}") from error
-
-
 def pair(text: str, option: str) -> tuple[int, int]:
     """Two whole numbers from text such as 1024x690."""
     first, _, second = text.lower().partition("x")

@@ -195,7 +195,7 @@ def _coco(data: CocoFile, names: LabelNames, base: Path) -> Iterator[Labelled]:
 
 
 def _masks(data: MaskPictures, names: LabelNames, base: Path) -> Iterator[Labelled]:
-    pictures, masks = (_by_stem(base / folder) for folder in (data.pictures, data.masks))
+    pictures, masks = (pictures_by_stem(base / folder) for folder in (data.pictures, data.masks))
     alone = sorted(set(pictures) ^ set(masks))
     if alone or not pictures:
         told = f"without a partner: {', '.join(alone[:8])}" if alone else "there are none"
@@ -210,7 +210,8 @@ def _masks(data: MaskPictures, names: LabelNames, base: Path) -> Iterator[Labell
         )
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def pictures_by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by their names without suffix, in order."""
     if not folder.is_dir():
         raise ConfigError(f"data: {folder} is no folder. Correct the path.")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)

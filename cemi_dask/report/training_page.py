@@ -17,6 +17,8 @@ from cemi_dask.report.page import Number, Page, Section, Table, render
 from cemi_dask.report.page import Picture as PagePicture
 from cemi_dask.report.style import BLUE, GREEN, ORANGE, RED, drawing, png_bytes, stacked
 
+Uint8 = npt.NDArray[np.uint8]
+
 SIDE_PX = 640  # pictures are shown up to this size
 UNKNOWN = 255
 SCORES = {"iou": ("IoU", BLUE), "dice": ("Dice", GREEN), "boundary_f1": ("boundary F1", ORANGE)}
@@ -28,8 +30,8 @@ class Example:
 
     name: str
     picture: Picture
-    truth: npt.NDArray[np.uint8]
-    found: npt.NDArray[np.uint8]
+    truth: Uint8
+    found: Uint8
     scores: Mapping[str, float]
 
 
@@ -49,7 +51,7 @@ def write_training_page(
     with drawing():
         curves = _curves(logs)
     pictures = [] if curves is None else [PagePicture(curves, "loss and scores", CURVES)]
-    shown = [_shown(example) for example in examples]
+    shown = [labelled_png(e.picture, e.truth, e.found) for e in examples]
     files = {example.name: png for example, png in zip(examples, shown, strict=True)}
     if curves is not None:
         files["curves"] = curves
@@ -108,12 +110,12 @@ def _curves(logs: Mapping[str, pd.DataFrame]) -> bytes | None:
     return png_bytes(figure, 200)
 
 
-def _shown(example: Example) -> bytes:
-    """The picture beside itself with both labellings, as PNG."""
+def labelled_png(picture: Picture, truth: Uint8, found: Uint8) -> bytes:
+    """A PNG of the picture beside itself with its true and its found labels; see `LEGEND`."""
     side = np.s_[:SIDE_PX, :SIDE_PX]
-    rgb = to_rgb(np.asarray(example.picture[side], np.float32))
+    rgb = to_rgb(np.asarray(picture[side], np.float32))
     over = rgb.copy()
-    truth, found = example.truth[side], example.found[side]
+    truth, found = truth[side], found[side]
     known = truth != UNKNOWN
     for where, colour in (
         (known & (found != truth) & (found != 0), (213, 94, 0)),

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cemi_dask.learn.options import Options, RateOptions, TrainingOptions
 
-Range = Annotated[tuple[float, float], Field(description="least and most")]
+
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("should be the least and the most, in this order")
+    return ends
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class SegmentLoss(Options):

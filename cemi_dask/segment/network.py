@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 TORCH_BYTES = 380 << 20  # torch's libraries, measured
-TILE_BYTES_PER_PX = 700  # what a U-Net++ with SE-ResNeXt-50 holds of a tile
+# What a U-Net++ with SE-ResNeXt-50 holds of a tile, measured; `compact` takes 51.
+TILE_BYTES_PER_PX = 1500
 BYTES_PER_PX = 16  # grey levels, logits and labels of a part
 
 
@@ -53,7 +54,11 @@ class Network(Segmenter):
         lt=1.0,
         description="Least probability, for models of one label; with several the likeliest wins.",
     )
-    tile_px: int = Field(default=512, ge=64, description="Side of the tiles.")
+    tile_px: int = Field(
+        default=512,
+        ge=64,
+        description="Side of the tiles. 1024 is a third faster with small networks.",
+    )
     overlap_px: int = Field(
         default=128, ge=0, description="How much of a tile's side its neighbour shares."
     )

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from cemi_dask.errors import ConfigError, InputError
-from cemi_dask.segment import PHASES, SEGMENTERS, Bandpass, Bradley, Coherence, Level, segment
+from cemi_dask.segment import (
+    PHASES,
+    SEGMENTERS,
+    Bandpass,
+    Bradley,
+    Coherence,
+    Level,
+    Network,
+    segment,
+)
 from tests.segment.two_phase import colonies, record, stripes
 
 METHODS = [
@@ -16,6 +25,7 @@ METHODS = [
     Coherence(),
     Coherence(period_px=11.0),
     Bandpass(),
+    Network(tile_px=256, overlap_px=64, device="cpu"),
 ]
 CHUNKINGS = [(97, 131), (64, 300), ((3, 200, 77, 41), (1, 250, 129, 31))]
 
@@ -83,7 +93,9 @@ def test_a_chunk_reads_only_its_halo_from_storage(grey):
 
 
 def test_a_wrong_name_lists_the_right_ones(grey):
-    with pytest.raises(ConfigError, match=r"'bradly'.*bandpass, bradley, coherence, level"):
+    with pytest.raises(
+        ConfigError, match=r"'bradly'.*bandpass, bradley, coherence, level, network"
+    ):
         segment(grey, method="bradly")
 
 

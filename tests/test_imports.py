@@ -126,7 +126,7 @@ def test_importing_is_light() -> None:
     assert shown.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", sorted(SIBLINGS | {"report", "simulate", "pipeline"}))
+@pytest.mark.parametrize("package", sorted(SIBLINGS | {"learn", "report", "simulate", "pipeline"}))
 def test_packages_import_without_torch_or_matplotlib(package: str) -> None:
     code = (
         f"import sys, cemi_dask.{package}; "

@@ -137,8 +137,9 @@ def test_the_same_seed_gives_the_same_weights(write: Write, tmp_path: Path) -> N
     labelme(tmp_path / "labelled", range(4), embedded=True)
     first = train_segmenter(write(), out=tmp_path / "a")
     second = train_segmenter(write(), out=tmp_path / "b")
-    for name, tensor in load_model(first).net.state_dict().items():
-        assert (tensor == load_model(second).net.state_dict()[name]).all(), name
+    weights, again = (load_model(model).net.state_dict() for model in (first, second))
+    for name, tensor in weights.items():
+        assert (tensor == again[name]).all(), name
     with pytest.raises(ConfigError, match=r"\(seed differ\)"):
         train_segmenter(write(seed=5), out=tmp_path / "a")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -54,3 +57,12 @@ def test_noise_and_ramps_are_not_lamellar(sigma: float) -> None:
     ramp = np.linspace(90, 150, 384)[:, None] + np.zeros(384)
     grey = np.clip(np.rint(ramp + rng.normal(0, sigma, ramp.shape)), 1, 255).astype(np.uint8)
     assert NETWORK(grey).mean() < 0.02
+
+
+@pytest.mark.real
+def test_the_colony_of_a_real_eutectic_is_lamellar(real_data: Path) -> None:
+    """Lamellae about 16 px apart by eye; the network is not told."""
+    path = real_data / "lamellar_eutectic_alloy_jpg" / "Alloy.jpg"
+    found = NETWORK(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    assert found[345:385, 20:270].mean() > 0.8
+    assert found[60:180, 640:].mean() < 0.05  # a primary grain

@@ -8,6 +8,7 @@ learnt, and how it is judged, a subclass says.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,10 @@ def has_matrix_unit() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
 
-class Trainer(Generic[B]):
+class Trainer(ABC, Generic[B]):
     """The state of a stage in one process, and what is done with it.
 
-    A subclass defines `losses`, `measure` and `sheet`; `score` names the metric of which more
+    A subclass defines `step`, `measure` and `sheet`; `score` names the metric of which more
     is better.
     """
 
@@ -100,17 +101,17 @@ class Trainer(Generic[B]):
         self.rate = 0.0
         self.metrics: dict[str, float] = {}
 
-    def losses(self, batch: B) -> Mapping[str, torch.Tensor]:
-        """The terms, by name, whose sum is minimised; `batch` is on the device."""
-        raise NotImplementedError
+    @abstractmethod
+    def step(self, batch: B) -> None:
+        """One iteration on a batch that is on the device: `descend`, then `end_step`."""
 
+    @abstractmethod
     def measure(self, net: nn.Module, batches: Sequence[B]) -> dict[str, float]:
         """How well `net` does on held-out batches, `score` among the names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sheet(self, net: nn.Module, batch: B) -> list[npt.NDArray[Any]]:
         """Columns of a sheet of samples: (n, y, x) each, 0..1."""
-        raise NotImplementedError
 
     def goes_on(self) -> bool:
         """True while there is time left; sets the learning rate of the next step."""
@@ -131,14 +132,6 @@ class Trainer(Generic[B]):
                 return False
         self.rate = options.learning_rate.at(progress, state.step)
         return progress < 1
-
-    def step(self, batch: B) -> None:
-        """One iteration."""
-        self.net.train()
-        terms = self.losses(batch)
-        loss = torch.stack(list(terms.values())).sum()
-        self.descend(loss, self.state.optimizer, self.state.net)
-        self.end_step({"loss": loss, **terms})
 
     def end_step(self, terms: Mapping[str, torch.Tensor]) -> None:
         """Average the weights, and count the step and its losses."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,15 @@ class SegmenterTrainer(Trainer[SegmentBatch]):
         self.labels = tuple(labels)
         self.loss = SegmentationLoss(options.loss, channels_of(len(labels)))
 
-    def losses(self, batch: SegmentBatch) -> Mapping[str, torch.Tensor]:
-        """Dice and cross-entropy."""
-        pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
+    def step(self, batch: SegmentBatch) -> None:
+        """One iteration."""
+        self.net.train()
         with self.precision:
-            logits = self.net(pictures)
-        return self.loss(logits, batch.labels)
+            logits = self.net(batch.pictures.contiguous(memory_format=torch.channels_last))
+        terms = self.loss(logits, batch.labels)
+        loss = torch.stack(list(terms.values())).sum()
+        self.descend(loss, self.state.optimizer, self.state.net)
+        self.end_step({"loss": loss, **terms})
 
     def measure(self, net: nn.Module, batches: Sequence[SegmentBatch]) -> dict[str, float]:
         """IoU, Dice and boundary F1."""

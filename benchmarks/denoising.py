@@ -29,8 +29,9 @@ import numpy.typing as npt
 from measure import cpu_seconds, peak_mib, show
 
 from cemi_dask.denoise import DENOISERS, Denoiser, Network, NonLocalMeans, Ruler
-from cemi_dask.denoise.checkpoints import ModelCard, save_model
+from cemi_dask.denoise.checkpoints import ModelCard
 from cemi_dask.denoise.networks import PRESETS, build_network
+from cemi_dask.learn.weights import save_weights
 from cemi_dask.pipeline.evaluate_fields import Field, simulated_fields
 from cemi_dask.segment import Bradley
 from cemi_dask.torchlib import import_torch
@@ -119,7 +120,7 @@ def paper_model(folder: Path) -> Path:
     """A file of the paper's generator with random weights."""
     path = folder / "paper.safetensors"
     card = ModelCard(name="paper", spec=PRESETS["paper"], data="none", licence="none")
-    save_model(path, build_network(PRESETS["paper"], seed=0), card)
+    save_weights(path, build_network(PRESETS["paper"], seed=0), card)
     return path
 
 

@@ -30,10 +30,11 @@ from dask.base import compute
 from measure import peak_mib, show
 
 from cemi_dask.denoise import Denoiser, Fourier, Network, Video, denoise
-from cemi_dask.denoise.checkpoints import ModelCard, first_network, save_model
+from cemi_dask.denoise.checkpoints import ModelCard, first_network
 from cemi_dask.denoise.training.options import FitOptions, LossOptions
 from cemi_dask.denoise.training.sources import AlignedPair, AlignedPairs, Augmentation
 from cemi_dask.frameset import plane
+from cemi_dask.learn.weights import save_weights
 from cemi_dask.pipeline import parse_config, run
 from cemi_dask.pipeline.video_data import SolvedRun, open_video
 from cemi_dask.simulate import SimulateOptions, Specimen, simulate_videos
@@ -142,7 +143,7 @@ def train(
     begun = time.process_time()
     fit(net, batches, fitting, folder=folder, card=card, validate=held)
     seconds = time.process_time() - begun
-    save_model(folder / "model.safetensors", net, card)
+    save_weights(folder / "model.safetensors", net, card)
     return seconds, folder / "model.safetensors"
 
 

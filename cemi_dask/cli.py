@@ -246,10 +246,14 @@ def analyse(
         Path | None,
         typer.Option(help="YAML with the keys segment and analyse, see configs/pictures"),
     ] = None,
+    lamellar: Annotated[
+        str | None, typer.Option(help="method that finds lamellar regions: name or YAML mapping")
+    ] = None,
     cluster: ClusterName = None,
     resume: Resume = True,
 ) -> None:
     """Measure the microstructure of an existing mosaic on a grid."""
+    from cemi_dask.pipeline.evaluate import yaml_option
     from cemi_dask.pipeline.single import analyse_mosaic
 
     options: dict[str, Any] = {}
@@ -266,6 +270,7 @@ def analyse(
         out,
         options=options,
         settings=config,
+        lamellar=None if lamellar is None else yaml_option(lamellar, "--lamellar"),
         pixel_um=pixel_size,
         cluster=cluster,
         fresh=not resume,

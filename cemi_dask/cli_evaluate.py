@@ -36,6 +36,14 @@ COLUMNS = {
     "bcc_error_points": ("BCC points", 2),
     "cpu_s": ("CPU s", 2),
 }
+# Heading -> column of the table of segmenters.
+SCORES = {
+    "IoU": "iou",
+    "Dice": "dice",
+    "boundary F1": "boundary_f1",
+    "fraction, points": "fraction_error_points",
+    "CPU s a Mpx": "cpu_s_per_mpx",
+}
 MIN_WIDTH = 140  # characters: narrower, digits would be cut off
 
 
@@ -87,6 +95,49 @@ def evaluate_denoise(
     found = pipeline.evaluate_denoise(fields, methods, out, lpips_weights=lpips_weights)
     _show(found, left_out)
     print(f"Table: {out / 'metrics.csv'}. Pictures: {out / 'strips'}")
+
+
+@evaluate.command("segment")
+def evaluate_segment(
+    pictures: Annotated[
+        Path | None, typer.Argument(help="picture or folder", metavar="PICTURES")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Argument(help="mask or folder with equal names", metavar="MASKS")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="name or YAML mapping; may be repeated")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder for metrics.csv and overlays/")] = Path(
+        "evaluation"
+    ),
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="simulated pictures instead of files")
+    ] = False,
+    frames: Annotated[int, typer.Option(min=1, help="how many simulated pictures")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="of the simulated specimen")] = 0,
+    noise: Annotated[
+        float, typer.Option(min=0, help="noise sigma of simulated pictures, of 255")
+    ] = 25.0,
+) -> None:
+    """Find lamellar regions and compare with masks, or with a known truth."""
+    if simulated == (pictures is not None) or (pictures is None) != (masks is None):
+        raise ConfigError("Give PICTURES and MASKS, two files or folders, or --simulated alone.")
+    from cemi_dask.pipeline import evaluate_segment as pipeline
+
+    methods = pipeline.parse_segmenters(method or [])
+    if pictures is not None and masks is not None:
+        judged = pipeline.labelled_files(pictures, masks)
+    else:
+        judged = pipeline.simulated_pictures(
+            frames, shape=(690, 1024), noise_sigma=noise, seed=seed
+        )
+    found = pipeline.evaluate_segment(judged, methods, out)
+    table = Table("method", *SCORES, title=f"Mean of {found['picture'].nunique()} picture(s)")
+    for label, row in found.drop(columns="picture").groupby("method", sort=False).mean().iterrows():
+        table.add_row(str(label), *(f"{row[name]:.3f}" for name in SCORES.values()))
+    Console(width=max(Console().width, MIN_WIDTH)).print(table)
+    print(f"Table: {out / 'metrics.csv'}. Pictures: {out / 'overlays'}")
 
 
 def _show(found: Evaluation, left_out: list[str]) -> None:

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from cemi_dask.pipeline.config import config_model
 from cemi_dask.pipeline.train import TrainConfig
+from cemi_dask.pipeline.train_segment import SegmentTraining
 
 PAGE = Path(__file__).with_name("config.md")
 HEAD = """# Every key of a config
@@ -34,6 +35,11 @@ TRAINING = """# Every key of a training config
 For `cemi train denoise`, see [guide.md](guide.md#training). `network: compact` and `network: paper`
 stand for the presets; paths start at the folder of the config file.
 """
+SEGMENTING = """# Every key of a training config of a segmenter
+
+For `cemi train segment`, see [guide.md](guide.md#training-a-segmenter). `network: paper` and
+`network: compact` stand for the presets; paths start at the folder of the config file.
+"""
 # A key with one value tells which of several models is meant; headings name that value.
 TAGS = ("method", "kind", "family")
 # For keys whose model says nothing: what a method is for is said by the method.
@@ -47,16 +53,19 @@ MEANINGS = {
     "analyse.measures.estimator": "from grey levels, or from the label `bcc`",
     "analyse.measures.variant": "what goes into the column lamella_width_um",
     "cluster": "where the work is done",
+    "fit": "how long it is trained, and what is minimised",
     "data": "what the network is trained on",
 }
-WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+WORDS = {Any: "anything", int: "whole number", float: "number", str: "text", bool: "true or false"}
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 def page() -> str:
     """The whole page."""
     run, training = section(config_model(), "", set()), section(TrainConfig, "", set())
-    return "\n".join([HEAD, *run, TRAINING, *training]).rstrip() + "\n"
+    segmenting = section(SegmentTraining, "", set())
+    parts = [HEAD, *run, TRAINING, *training, SEGMENTING, *segmenting]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def section(

@@ -10,6 +10,7 @@ import pytest
 import cemi_dask
 
 PACKAGES = (
+    "learn",
     "frames",
     "denoise",
     "register",

@@ -16,6 +16,7 @@ from cemi_dask.pipeline import load_config, run
 from cemi_dask.pipeline.plan import make_plan
 from cemi_dask.pipeline.simulation import simulate_ingot
 from cemi_dask.pipeline.train import load_training
+from cemi_dask.pipeline.train_segment import load_segment_training
 from cemi_dask.simulate import (
     SimulateOptions,
     compare_positions,
@@ -47,8 +48,21 @@ TRAININGS = sorted(CONFIGS.glob("train_*.yaml"))
 
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.name)
 def test_every_training_config_is_valid_and_says_what_it_is_for(path: Path) -> None:
-    assert f"train_{load_training(path).name}" == path.stem
+    segments = path.stem.startswith("train_segment")
+    config = load_segment_training(path) if segments else load_training(path)
+    assert f"train_{config.name}" == path.stem
     assert path.read_text().startswith("# ")
+
+
+def test_the_segmenter_of_the_paper_is_trained_as_in_the_paper() -> None:
+    config = load_segment_training(CONFIGS / "train_segment.yaml")
+    assert (config.network.architecture, config.network.encoder) == (
+        "UnetPlusPlus",
+        "se_resnext50_32x4d",
+    )
+    assert (config.fit.epochs, config.fit.learning_rate.start) == (80, 1e-4)
+    assert (config.fit.loss.dice_weight, config.fit.loss.cross_entropy_weight) == (1, 0)
+    assert round(24 * config.data.held_out_share) == 3
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)

@@ -29,6 +29,7 @@ SIBLINGS = {"frames", "denoise", "register", "solve", "blend", "store", "segment
 # Each layer may import itself and the layers below it.
 LAYERS = [
     BASE,
+    {"learn"},
     SIBLINGS,
     {"report", "view", "simulate"},
     {"pipeline"},
@@ -125,7 +126,7 @@ def test_importing_is_light() -> None:
     assert shown.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", sorted(SIBLINGS | {"report", "simulate", "pipeline"}))
+@pytest.mark.parametrize("package", sorted(SIBLINGS | {"learn", "report", "simulate", "pipeline"}))
 def test_packages_import_without_torch_or_matplotlib(package: str) -> None:
     code = (
         f"import sys, cemi_dask.{package}; "

@@ -1,4 +1,4 @@
-"""Networks with their weights: what `save_model` writes and `load_model` reads.
+"""Denoising networks with their weights: `load_model` reads what `save_weights` wrote.
 
 Our files are safetensors with a model card as JSON in the header. Public checkpoints (.pth,
 .safetensors) of the architectures that spandrel knows are read as well, and those of the
@@ -7,37 +7,35 @@ ESRGAN family are turned into the grey network at scale 1 (`grey_generator`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from cemi_dask.denoise.networks import PRESETS, NetworkSpec, RRDBSpec, UNetSpec, build_network
-from cemi_dask.errors import ConfigError, InputError, UnreadableError
-from cemi_dask.torchlib import import_torch, import_vision
+from cemi_dask.errors import ConfigError, InputError
+from cemi_dask.learn.weights import (
+    Card,
+    file_sha256,
+    fill,
+    find_weights,
+    names_in,
+    read_weights,
+)
+from cemi_dask.torchlib import import_vision
 
 if TYPE_CHECKING:
     import torch
 
-CARD_KEY = "cemi_model_card"
 SHIPPED = Path(__file__).with_name("models")
-SUFFIXES = (".safetensors", ".pth")
 
 
-class ModelCard(BaseModel):
-    """What a user must know of trained weights; stored in their file."""
+class ModelCard(Card):
+    """What a user must know of a denoiser's weights; stored in their file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(description="What the model is called.")
     spec: NetworkSpec = Field(description="The network that the weights belong to.")
-    data: str = Field(description="What it was trained on.")
-    licence: str = Field(description="Terms under which the weights may be used.")
-    metrics: dict[str, float] = Field(default={}, description="What was measured, held out.")
-    training: dict[str, Any] = Field(default={}, description="The training's config and length.")
 
 
 @dataclass(frozen=True)
@@ -54,62 +52,17 @@ class LoadedModel:
     sha256: str
 
 
-def save_model(
-    path: str | Path,
-    net: torch.nn.Module,
-    card: ModelCard,
-    *,
-    dtype: Literal["float32", "float16"] = "float32",
-) -> str:
-    """Write the weights of `net` and the card as safetensors; the file's sha256.
-
-    Written to a temporary name, then renamed. The same weights and card give the same bytes.
-    """
-    torch = import_torch()
-    from safetensors.torch import save
-
-    kind = {"float32": torch.float32, "float16": torch.float16}[dtype]
-    tensors = {k: v.detach().to("cpu", kind).contiguous() for k, v in net.state_dict().items()}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(save(tensors, metadata={CARD_KEY: card.model_dump_json()}))
-    temporary.replace(path)
-    return file_sha256(path)
-
-
 def model_path(model: str | Path) -> Path:
     """The weights file of a shipped model's name, or of a path.
 
     Raises ConfigError for what is neither, and UnreadableError for a file that is not there.
     """
-    path = Path(model)
-    shipped = SHIPPED / f"{model}.safetensors"
-    if is_file_name(model):
-        if not path.is_file():
-            raise UnreadableError(f"There are no weights at {path}. Correct the path.")
-        return path
-    if path.name == str(model) and shipped.is_file():
-        return shipped
-    raise ConfigError(
-        f"{str(model)!r} is no model: give the name of a shipped one "
-        f"({', '.join(shipped_models())}) or the path of a weights file ({', '.join(SUFFIXES)})."
-    )
-
-
-def is_file_name(model: str | Path) -> bool:
-    """True for the path of a weights file, False for the name of a shipped model."""
-    return Path(model).suffix.lower() in SUFFIXES
+    return find_weights(model, SHIPPED)
 
 
 def shipped_models() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return names_in(SHIPPED)
 
 
 def load_model(model: str | Path) -> LoadedModel:
@@ -120,12 +73,12 @@ def load_model(model: str | Path) -> LoadedModel:
     MissingExtraError without torch. Pickled files are read with ``weights_only=True``.
     """
     path = model_path(model)
-    tensors, card = read_weights(path)
+    tensors, card = read_weights(path, ModelCard)
     if card is None:
         net, architecture = _public_network(tensors, path)
     else:
         net, architecture = build_network(card.spec, seed=0), card.spec.family
-        _fill(net, tensors, path)
+        fill(net, tensors, path)
     return LoadedModel(net.float().eval(), architecture, card, file_sha256(path))
 
 
@@ -157,60 +110,6 @@ def first_network(
             "`network` away."
         )
     return loaded.net, spec
-
-
-def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard | None]:
-    """(tensors by name, the card where there is one) of a .safetensors or .pth file.
-
-    Raises UnreadableError for a file that is no such thing, is cut, or holds other objects
-    than tensors.
-    """
-    torch = import_torch()
-    try:
-        if path.suffix.lower() == ".safetensors":
-            from safetensors import safe_open
-
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                text = (file.metadata() or {}).get(CARD_KEY)
-            return tensors, None if text is None else ModelCard.model_validate_json(text)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except ValidationError as error:
-        raise UnreadableError(
-            f"The model card in {path} is not valid: {error.errors()[0]['msg']}. Update "
-            "cemi_dask, or use other weights."
-        ) from error
-    except Exception as error:  # each library has its own errors for a damaged file
-        told = " ".join(str(error).split())[:200]
-        raise UnreadableError(
-            f"{path} holds no weights that can be read safely ({told}). Download or copy it again."
-        ) from error
-    return _plain_state(state, path), None
-
-
-def _plain_state(state: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a public checkpoint: params_ema, else params, else itself."""
-    torch = import_torch()
-    for key in ("params_ema", "params", "state_dict", "model_state_dict"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if not isinstance(state, Mapping) or not state:
-        raise UnreadableError(f"{path} holds no state dict. Give a file of weights.")
-    others = [k for k, v in state.items() if not isinstance(v, torch.Tensor)]
-    if others:
-        raise UnreadableError(f"{path} holds {others[0]!r}, which is no tensor. Give weights.")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
-
-
-def _fill(net: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    try:
-        net.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        told = " ".join(str(error).split())[:300]
-        raise UnreadableError(
-            f"The weights in {path} do not fit the network that its card names: {told}"
-        ) from error
 
 
 def _public_network(tensors: dict[str, torch.Tensor], path: Path) -> tuple[torch.nn.Module, str]:

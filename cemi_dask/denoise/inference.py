@@ -8,9 +8,7 @@ shrinks by, so that tiled equals untiled.
 from __future__ import annotations
 
 import importlib
-import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +20,13 @@ import numpy.typing as npt
 from cemi_dask.denoise.checkpoints import LoadedModel, load_model
 from cemi_dask.denoise.method import FloatFrame, Frame, as_dtype
 from cemi_dask.denoise.networks import UNET_MULTIPLE, RRDBSpec, UNetSpec
-from cemi_dask.errors import MissingExtraError, ResourceError
+from cemi_dask.errors import MissingExtraError
+from cemi_dask.learn.devices import Device, Kept, Precision, choose_device, placed
 from cemi_dask.torchlib import import_torch
 
 if TYPE_CHECKING:
     import torch
 
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bfloat16"]
 Backend = Literal["torch", "openvino"]
 
 # What a public network without a card may need: windows of attention reach this far.
@@ -37,10 +34,6 @@ UNKNOWN_HALO, UNKNOWN_MULTIPLE = 128, 64
 # The dense blocks of the paper's generator could look over 1300 px; what lies beyond this
 # changes its output by less than 1e-5 (tests/denoise/test_network.py).
 RRDB_HALO = 256
-KEPT_MODELS = 2
-
-_models: OrderedDict[tuple[Any, ...], Runner] = OrderedDict()
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -186,37 +179,23 @@ def get_runner(path: Path, options: RunnerOptions) -> Runner:
     ResourceError for ``cuda`` where there is none, MissingExtraError for ``openvino`` where
     it is not installed.
     """
-    status = path.stat()
-    key = (path, status.st_size, status.st_mtime_ns, options)
-    with _lock:
-        if key not in _models:
-            _models[key] = _make_runner(path, options)
-            while len(_models) > KEPT_MODELS:
-                _models.popitem(last=False)
-        _models.move_to_end(key)
-        return _models[key]
+    return _runners(path, options)
 
 
 def _make_runner(path: Path, options: RunnerOptions) -> Runner:
-    torch = import_torch()
-    narrow = options.precision == "bfloat16"
     if options.backend == "openvino":
         _import_openvino()
-        return OpenVinoRunner(load_model(path), "bf16" if narrow else "f32")
-    has_cuda = torch.cuda.is_available()
-    if options.device == "cuda" and not has_cuda:
-        raise ResourceError(
-            "denoise.device is 'cuda', and torch sees no CUDA device here. Take 'auto' or 'cpu', "
-            "or let the workers that have a GPU offer it (dask worker --resources GPU=1)."
+        return OpenVinoRunner(
+            load_model(path), "bf16" if options.precision == "bfloat16" else "f32"
         )
-    where = torch.device("cuda" if has_cuda and options.device != "cpu" else "cpu")
-    narrow = narrow or (options.precision == "auto" and where.type == "cuda")
-    dtype = torch.bfloat16 if narrow else torch.float32
+    torch = import_torch()
+    where, dtype = choose_device(options.device, options.precision, key="denoise.device")
     model = load_model(path)
-    # The weights' layout as well as the pictures': 1.2 to 1.7 times faster convolutions.
-    net = model.net.to(where, dtype).requires_grad_(False)
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = placed(model.net, where, dtype)
     return TorchRunner(model, torch.compile(net) if options.compile else net, where, dtype)
+
+
+_runners: Kept[Runner] = Kept(_make_runner)
 
 
 def _import_openvino() -> Any:

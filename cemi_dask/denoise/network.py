@@ -8,16 +8,16 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from cemi_dask.denoise.checkpoints import file_sha256, is_file_name, model_path
+from cemi_dask.denoise.checkpoints import model_path
 from cemi_dask.denoise.inference import (
     Backend,
-    Device,
-    Precision,
     RunnerOptions,
     get_runner,
     run_tiled,
 )
 from cemi_dask.denoise.method import Denoiser, Frame
+from cemi_dask.learn.devices import Device, Precision
+from cemi_dask.learn.weights import file_sha256, is_file_name
 
 # Measured with `compact` in both backends; a frame of 1024 x 690 px takes 390 MiB.
 TORCH_BYTES = 380 << 20

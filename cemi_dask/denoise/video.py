@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from cemi_dask.denoise.checkpoints import file_sha256, is_file_name, model_path
-from cemi_dask.denoise.inference import Device, Precision
+from cemi_dask.denoise.checkpoints import model_path
 from cemi_dask.denoise.method import Denoiser, Needs
 from cemi_dask.denoise.network import Network
 from cemi_dask.denoise.networks import NetworkChoice
+from cemi_dask.learn.devices import Device, Precision
+from cemi_dask.learn.weights import file_sha256, is_file_name
 
 if TYPE_CHECKING:
     from cemi_dask.denoise.training.options import FitOptions
@@ -79,7 +80,8 @@ class Video(Denoiser):
 
     def fit_options(self) -> FitOptions:
         """How the network is fitted: L2, whose optimum is the mean of noisy targets."""
-        from cemi_dask.denoise.training.options import FitOptions, LossOptions, RateOptions
+        from cemi_dask.denoise.training.options import FitOptions, LossOptions
+        from cemi_dask.learn import RateOptions
 
         return FitOptions(
             name="video",

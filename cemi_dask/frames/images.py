@@ -37,7 +37,21 @@ def read_image(path: str | Path) -> npt.NDArray[Any]:
     float32. Raises UnreadableError for a file that is missing, empty, truncated or no
     picture, InputError for a stack, an unsupported grey type, or NaN in it.
     """
-    raw, colour_order = _decode(Path(path))
+    return _usable(*_decode(Path(path)), path)
+
+
+def decode_image(data: bytes, origin: str) -> npt.NDArray[Any]:
+    """The grey picture (y, x) of the bytes of a PNG, JPEG or BMP file; see `read_image`.
+
+    `origin` names them in errors.
+    """
+    image = _decode_bytes(data)
+    if isinstance(image, str):
+        raise UnreadableError(f"{origin} cannot be read as a picture: {image}. Save it again.")
+    return _usable(image, "bgr", origin)
+
+
+def _usable(raw: npt.NDArray[Any], colour_order: str, path: str | Path) -> npt.NDArray[Any]:
     grey = _to_grey(raw, colour_order, path)
     if grey.dtype.kind == "f":
         grey = grey.astype(np.float32, copy=False)
@@ -64,12 +78,18 @@ def _decode(path: Path) -> tuple[npt.NDArray[Any], str]:
         data = path.read_bytes()
     except Exception as error:  # tifffile raises whatever its codecs raise
         raise _unreadable(path, str(error)) from error
-    if not _complete(data):
-        raise _unreadable(path, "the picture ends before its end mark: the file is truncated")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    if image is None:
-        raise _unreadable(path, "no picture could be decoded")
+    image = _decode_bytes(data)
+    if isinstance(image, str):
+        raise _unreadable(path, image)
     return image, "bgr"
+
+
+def _decode_bytes(data: bytes) -> npt.NDArray[Any] | str:
+    """The picture, or why there is none."""
+    if not _complete(data):
+        return "the picture ends before its end mark: the file is truncated"
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    return "no picture could be decoded" if image is None else np.asarray(image)
 
 
 def _complete(data: bytes) -> bool:

@@ -11,6 +11,7 @@ from cemi_dask.errors import ConfigError
 from cemi_dask.pipeline.config import AnalyseSection, RunConfig
 from cemi_dask.pipeline.digests import hardness_file
 from cemi_dask.pipeline.video_data import refuse_averaged
+from cemi_dask.segment import Network
 from cemi_dask.torchlib import import_torch
 
 
@@ -55,6 +56,18 @@ def check_training(config: RunConfig, kind: str) -> None:
     if config.frames.average != "none" and kind == "video":
         refuse_averaged([2])
     import_torch()
+
+
+def check_segmenting(config: RunConfig) -> None:
+    """Nothing, or the error that the stage segment would end in.
+
+    Raises MissingExtraError for a network without torch; ConfigError for a label that the
+    model does not know, or tiles that it cannot take.
+    """
+    methods = {} if config.segment is None else config.segment.methods()
+    for method in methods.values():
+        if isinstance(method, Network):
+            method.check()
 
 
 def _need_no_labels(options: AnalyseSection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -20,7 +20,7 @@ from cemi_dask.pipeline.cluster import ClusterOptions, LocalOptions
 from cemi_dask.pipeline.limits import StitchOptions
 from cemi_dask.register import RegisterOptions
 from cemi_dask.report import ReportOptions
-from cemi_dask.segment import PHASES, SEGMENTERS, Bradley, Coherence
+from cemi_dask.segment import PHASES, SEGMENTERS, Bradley, Coherence, Labeller
 from cemi_dask.solve import SolveOptions
 from cemi_dask.store import MosaicOptions
 
@@ -47,6 +47,10 @@ class SegmentOptions(_Options):
 
     lamellar: Any = None
     bcc: Any = None
+
+    def methods(self) -> dict[str, Labeller]:
+        """The methods by the name of their label."""
+        return {"lamellar": self.lamellar, "bcc": self.bcc}
 
 
 class HardnessOptions(CorrelateOptions):
@@ -102,6 +106,17 @@ class RunConfig(_Options):
         """The stages of this run in order: all, but train only for a denoiser that asks for it."""
         trains = self.denoise is not None and self.denoise.needs == "training"
         return tuple(stage for stage in STAGES if trains or stage != "train")
+
+    def located(self, base: Path) -> Self:
+        """The same with absolute paths of weights, which mean the same on every worker."""
+        changes: dict[str, Any] = {}
+        if self.denoise is not None:
+            changes["denoise"] = self.denoise.located(base)
+        if self.segment is not None:
+            methods = self.segment.methods().items()
+            placed = {name: method.located(base) for name, method in methods}
+            changes["segment"] = self.segment.model_copy(update=placed)
+        return self.model_copy(update=changes)
 
     def dump(self) -> dict[str, Any]:
         """The config as resolved, ready for JSON or YAML."""

@@ -61,13 +61,14 @@ def analysis_digests(config: RunConfig, base: Path, picture: list[Any]) -> dict[
 
 def _chain(config: RunConfig, base: Path, inputs: dict[str, Any]) -> dict[str, str]:
     cleaning = [plain(config.denoise), config.frames.flat_field, weights(config)]
+    marks = segmenting_weights(config)
     options: dict[str, Any] = {
         "register": [plain(config.register_), config.frames.flat_field],
         "solve": plain(config.solve),
         "train": cleaning,
         "denoise": cleaning,
         "blend": [plain(config.blend), plain(config.mosaic), config.input.pixel_um],
-        "segment": plain(config.segment),
+        "segment": [plain(config.segment), marks] if marks else plain(config.segment),
         "analyse": plain(config.analyse),
         "report": plain(config.report),
     }
@@ -94,6 +95,14 @@ def upstream(stage: str, config: RunConfig) -> list[str]:
 def weights(config: RunConfig) -> str | None:
     """The digest of the denoiser's weights; None where it has none."""
     return None if config.denoise is None else config.denoise.fingerprint()
+
+
+def segmenting_weights(config: RunConfig) -> dict[str, str]:
+    """The digests of the weights that segment with, by label; empty without networks."""
+    if config.segment is None:
+        return {}
+    found = {name: method.fingerprint() for name, method in config.segment.methods().items()}
+    return {name: mark for name, mark in found.items() if mark is not None}
 
 
 def plain(options: BaseModel | None) -> Any:

@@ -15,6 +15,7 @@ import yaml
 
 from cemi_dask import denoise, segment, store
 from cemi_dask.errors import CemiError, ConfigError, InputError
+from cemi_dask.methods import M, Registry
 from cemi_dask.pipeline.evaluate_fields import Field, Picture
 from cemi_dask.report.strip_figure import Panel, picture_strip
 
@@ -45,21 +46,33 @@ def parse_methods(texts: Iterable[str]) -> tuple[dict[str, denoise.Denoiser], li
 
     Raises ConfigError for an unknown method, a wrong option, or one given twice.
     """
-    given = list(texts)
+    given = named_methods(texts, denoise.DENOISERS)
     if not given:
         return _all_that_work()
-    methods: dict[str, denoise.Denoiser] = {}
-    for text in given:
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--method {text!r} is neither a name nor YAML: {error}") from error
-        method = denoise.DENOISERS.parse(value).located(Path.cwd())
+    return {label: method.located(Path.cwd()) for label, method in given.items()}, []
+
+
+def named_methods(texts: Iterable[str], registry: Registry[M]) -> dict[str, M]:
+    """label -> method from names or YAML mappings.
+
+    Raises ConfigError for an unknown method, a wrong option, or one given twice.
+    """
+    methods: dict[str, M] = {}
+    for text in texts:
+        value = yaml_option(text, "--method")
         label = text if isinstance(value, str) else _label(value)
         if label in methods:
             raise ConfigError(f"--method {text!r} is given twice.")
-        methods[label] = method
-    return methods, []
+        methods[label] = registry.parse(value)
+    return methods
+
+
+def yaml_option(text: str, option: str) -> Any:
+    """A method's name or mapping from the text of a command's `option`."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{option} {text!r} is neither a name nor YAML: {error}") from error
 
 
 def _label(value: dict[str, Any]) -> str:

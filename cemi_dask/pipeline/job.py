@@ -18,7 +18,7 @@ from distributed import Client, performance_report
 
 from cemi_dask import __version__, frames
 from cemi_dask.errors import ConfigError, StoreError
-from cemi_dask.pipeline.checks import check_analysis, check_training
+from cemi_dask.pipeline.checks import check_analysis, check_segmenting, check_training
 from cemi_dask.pipeline.cluster import (
     AddressOptions,
     LocalOptions,
@@ -124,13 +124,13 @@ def take_order(
     """
     base = Path.cwd() if isinstance(config, RunConfig) else Path(config).resolve().parent
     checked = config if isinstance(config, RunConfig) else load_config(config)
-    if checked.denoise is not None:
-        checked = checked.model_copy(update={"denoise": checked.denoise.located(base)})
+    checked = checked.located(base)
     folder = RunFolder(out_folder(checked, base, out))
     options = checked.cluster if cluster is None else parse_cluster(cluster)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
     check_analysis(checked, base, sources[0].pixel_um)
     check_training(checked, sources[0].kind)
+    check_segmenting(checked)
     order = Order(checked, base, run_digests(checked, base, sources), tuple(sources))
     return order, folder, options
 

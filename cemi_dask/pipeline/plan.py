@@ -167,6 +167,8 @@ def work(
     shard = min(config.mosaic.shard_px**2, mosaic)
     shards = math.ceil(mosaic / shard)
     blocks = math.ceil(frames / 4)
+    labellers = {} if config.segment is None else config.segment.methods()
+    labelling = max((each.memory_bytes(shard) for each in labellers.values()), default=0)
     cleaning = 0 if config.denoise is None else config.denoise.memory_bytes(frame)
     plain = [
         # stage, items, bytes written, bytes in memory beside the worker's base
@@ -177,7 +179,7 @@ def work(
         ("denoise", blocks if config.denoise else 0, frames * frame, cleaning),
         ("blend", shards, mosaic, blending_bytes(config.blend, shard, frame, overlap)),
         ("pyramid", math.ceil(shards / 3), mosaic // 3, 6 * shard),
-        ("segment", 2 * shards if config.segment else 0, mosaic // 4, 24 * shard),
+        ("segment", 2 * shards if config.segment else 0, mosaic // 4, labelling),
         ("analyse", shards if config.analyse else 0, 0, 24 * shard),
         ("report", 0, 0, 0),
     ]

@@ -13,7 +13,7 @@ from cemi_dask import denoise, frames, store
 from cemi_dask.compute import named_task
 from cemi_dask.errors import ConfigError, UnreadableError
 from cemi_dask.frameset import Frames, plane
-from cemi_dask.pipeline.checks import check_analysis
+from cemi_dask.pipeline.checks import check_analysis, check_segmenting
 from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
 from cemi_dask.pipeline.config import parse_config, read_yaml, run_name
 from cemi_dask.pipeline.context import Context, Order
@@ -99,6 +99,7 @@ def analyse_mosaic(
     *,
     options: dict[str, Any],
     settings: Path | None = None,
+    lamellar: Any = None,
     pixel_um: float | None = None,
     cluster: str | None = None,
     fresh: bool = False,
@@ -107,9 +108,12 @@ def analyse_mosaic(
 
     A picture is first copied into an OME-Zarr in `out`; the labels lie beside the mosaic.
     `settings` is a YAML file with the keys `segment` and `analyse` of a config (and no others);
-    `options` go before what it says of `analyse`.
+    `options` go before what it says of `analyse`, `lamellar` (the method that finds lamellar
+    regions, by name or as in YAML) before what it says of `segment`.
     """
     given = read_settings(settings) if settings is not None else {}
+    if lamellar is not None:
+        given["segment"] = {**(given.get("segment") or {}), "lamellar": lamellar}
     config = parse_config(
         {
             "name": run_name(out, "analysis"),
@@ -118,7 +122,7 @@ def analyse_mosaic(
             "analyse": {**(given.get("analyse") or {}), **options},
         },
         origin="cemi analyse" if settings is None else str(settings),
-    )
+    ).located(Path.cwd() if settings is None else settings.absolute().parent)
     folder = RunFolder(out.resolve())
     if source.resolve() in (folder.path, folder.mosaic):
         raise ConfigError(
@@ -132,6 +136,7 @@ def analyse_mosaic(
     config = config.model_copy(update={"input": resolved})
     order = Order(config, base, analysis_digests(config, base, identity))
     check_analysis(config, base, picture[1])
+    check_segmenting(config)
     with open_context(order, folder, _cluster(cluster), fresh=fresh) as context:
         return Job(context, lambda context: walk_analysis(context, *picture)).work("report")
 

@@ -224,7 +224,7 @@ def denoise_stage(
     with context.stage("denoise") as scope:
         if method is None:
             return raw
-        context.facts["denoiser"] = denoiser_facts(method)
+        context.facts["denoiser"] = method_facts(method)
         scope.compute.resources = gpu_wanted(context.client, getattr(method, "device", "cpu"))
         # The graph knows a frame's neighbours; frames alone are cleaned as they are stored.
         in_graph = method.needs == "neighbours"
@@ -260,8 +260,8 @@ def denoise_and_store(
     return store.write_frames(*where, cleaned)
 
 
-def denoiser_facts(method: denoise.Denoiser) -> dict[str, Any]:
-    """The denoiser for run.json: its options, and for networks the weights' SHA-256."""
+def method_facts(method: denoise.Denoiser | segment.Labeller) -> dict[str, Any]:
+    """A method for run.json: its options, and for networks the weights' SHA-256."""
     facts: dict[str, Any] = {**method.model_dump(mode="json")}
     if (mark := method.fingerprint()) is not None:
         facts["sha256"] = mark
@@ -304,7 +304,9 @@ def segment_stage(context: Context, mosaic: store.Mosaic) -> dict[str, da.Array]
     with context.stage("segment") as scope:
         if options is None:
             return labels
-        for name, method in (("lamellar", options.lamellar), ("bcc", options.bcc)):
+        context.facts["segmenters"] = {k: method_facts(m) for k, m in options.methods().items()}
+        for name, method in options.methods().items():
+            scope.compute.resources = gpu_wanted(context.client, getattr(method, "device", "cpu"))
             array = segment.segment(mosaic.levels[0], method=method, pixel_um=mosaic.pixel_um)
             store.write_label(
                 array,
@@ -315,7 +317,7 @@ def segment_stage(context: Context, mosaic: store.Mosaic) -> dict[str, da.Array]
             )
             store.write_pyramid(mosaic.path, compute=scope.compute, label=name)
         opened = store.open_mosaic(mosaic.path)
-        return {name: opened.label(name) for name in ("lamellar", "bcc")}
+        return {name: opened.label(name) for name in options.methods()}
 
 
 def analyse_stage(

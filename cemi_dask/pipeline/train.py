@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,19 +15,18 @@ from pydantic import (
     model_validator,
 )
 
-from cemi_dask.denoise.checkpoints import ModelCard, first_network, is_file_name
+from cemi_dask.denoise.checkpoints import ModelCard, first_network
 from cemi_dask.denoise.networks import NetworkChoice
-from cemi_dask.denoise.training.batches import Batch, Batches
 from cemi_dask.denoise.training.options import FitOptions, LossOptions
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
+from cemi_dask.learn.batches import LaterSteps
+from cemi_dask.learn.weights import is_file_name
 from cemi_dask.pipeline.config import read_yaml
 from cemi_dask.pipeline.train_data import Patches, TrainingData, VideoData, open_source
-from cemi_dask.store import write_text_atomic
+from cemi_dask.pipeline.training_folder import MODEL, claim, is_first, old_stages, refuse_another
 from cemi_dask.torchlib import import_torch
 
-CONFIG = "train.json"
-MODEL = "model.safetensors"
 STEPS_BETWEEN_STAGES = 10**9
 
 
@@ -111,14 +107,14 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
 
     stages = [_resolved(stage, base) for stage in config.stages]
     if not fresh:
-        _refuse_another(folder, config)
+        refuse_another(folder, config)
     init = config.init
     if init is not None and is_file_name(init):
         init = str(base / init)
     net, spec = first_network(config.network, init, seed=config.seed)
     source = open_source(config.data, Patches(config.batch, config.patch_px, config.seed), base)
-    if _is_first():
-        _claim(folder, config, fresh=fresh)
+    if is_first():
+        claim(folder, config, old_stages(folder) if fresh else ())
     card = ModelCard(
         name=config.name,
         spec=spec,
@@ -130,26 +126,15 @@ def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = F
         print(f"Stage {stage.name}: up to {stage.iterations} iterations", flush=True)
         result = fit(
             net,
-            _LaterSteps(source.train, number * STEPS_BETWEEN_STAGES),
+            LaterSteps(source.train, number * STEPS_BETWEEN_STAGES),
             stage,
             folder=folder / stage.name,
             card=card,
             validate=source.validate,
         )
-    if _is_first():
+    if is_first():
         shutil.copyfile(result.last, folder / MODEL)
     return folder / MODEL
-
-
-@dataclass(frozen=True)
-class _LaterSteps:
-    """The batches of `batches` from step `first` on: no stage sees the noise of another."""
-
-    batches: Batches
-    first: int
-
-    def __call__(self, step: int) -> Batch:
-        return self.batches(self.first + step)
 
 
 def _resolved(stage: FitOptions, base: Path) -> FitOptions:
@@ -160,32 +145,3 @@ def _resolved(stage: FitOptions, base: Path) -> FitOptions:
     if loss.perceptual_weight:
         loss.vgg19_file()  # before hours of the stages ahead of this one
     return stage.model_copy(update={"loss": loss})
-
-
-def _is_first() -> bool:
-    """True in the one process that writes, where torchrun started several."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _refuse_another(folder: Path, config: TrainConfig) -> None:
-    """ConfigError where `folder` holds the training of another config."""
-    note = folder / CONFIG
-    if not note.exists():
-        return
-    before = json.loads(note.read_text(encoding="utf-8"))
-    values = config.model_dump(mode="json")
-    changed = sorted(key for key in values if before.get(key) != values[key])
-    if changed:
-        raise ConfigError(
-            f"{folder} holds a training with another config ({', '.join(changed)} differ). "
-            "Give another --out, or --fresh to delete that training."
-        )
-
-
-def _claim(folder: Path, config: TrainConfig, *, fresh: bool) -> None:
-    """Say in `folder` whose training it holds; with `fresh` delete the stages of the old one."""
-    note = folder / CONFIG
-    if fresh and note.exists():
-        for stage in json.loads(note.read_text(encoding="utf-8"))["stages"]:
-            shutil.rmtree(folder / stage["name"], ignore_errors=True)
-    write_text_atomic(note, json.dumps(config.model_dump(mode="json"), indent=2))

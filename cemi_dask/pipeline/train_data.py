@@ -23,11 +23,11 @@ from cemi_dask.denoise.training.sources import (
     Augmentation,
     CleanPictures,
     Picture,
-    split,
 )
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frames.databar import detect_bar
 from cemi_dask.frames.images import read_image
+from cemi_dask.learn.batches import split
 from cemi_dask.pipeline.single import PICTURES
 from cemi_dask.pipeline.video_data import SolvedRun, open_video
 from cemi_dask.simulate.pictures import SHARES, clean_pictures

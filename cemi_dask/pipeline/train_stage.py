@@ -13,11 +13,12 @@ from distributed import Client
 
 from cemi_dask import denoise
 from cemi_dask.compute import named_task
-from cemi_dask.denoise.checkpoints import ModelCard, file_sha256, first_network, save_model
+from cemi_dask.denoise.checkpoints import ModelCard, first_network
 from cemi_dask.denoise.networks import RRDBSpec, UNetSpec
 from cemi_dask.denoise.training.sources import HELD_OUT_BATCHES
 from cemi_dask.errors import StoreError
 from cemi_dask.frameset import Frames
+from cemi_dask.learn.weights import file_sha256, save_weights
 from cemi_dask.pipeline.cluster import gpu_wanted
 from cemi_dask.pipeline.context import Context
 from cemi_dask.pipeline.video_data import SolvedRun, open_video, refuse_averaged
@@ -79,7 +80,7 @@ def train_item(
     steps = {"steps": result.step}
     card = card.model_copy(update={"metrics": metrics, "training": card.training | steps})
     with storing(weights):
-        sha256 = save_model(weights, net.to("cpu"), card)
+        sha256 = save_weights(weights, net.to("cpu"), card)
     warnings = source.noise.warnings()
     if result.timed:
         warnings.append(

@@ -16,11 +16,11 @@ from dask.base import compute
 from cemi_dask import frames, store
 from cemi_dask.denoise.training.independence import NoiseFacts, noise_facts
 from cemi_dask.denoise.training.looks import LookPairs, overlap_px, usable_pairs
-from cemi_dask.denoise.training.sources import split
 from cemi_dask.distortion import Distortion
 from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.frameset import Frames, plane
 from cemi_dask.geometry import Layout
+from cemi_dask.learn.batches import split
 from cemi_dask.store import read_table
 
 CHECKED_PAIRS, CHECKED_PX = 8, 256  # pairs whose noise is measured, side of what is compared

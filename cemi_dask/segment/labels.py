@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.errors import InputError
+from cemi_dask.geometry import Box
 from cemi_dask.methods import Method
 
 Labels = npt.NDArray[np.uint8]
@@ -35,9 +37,33 @@ class Labeller(Method):
         """The same method with every length in px; `pixel_um` is None where it is unknown."""
         return self
 
+    @property
+    def part_px(self) -> int:
+        """Side of the parts in which a block is labelled.
+
+        Larger parts spend less on halos, smaller ones take less memory: maps of 80 bytes per px.
+        """
+        return 1024
+
+    def memory_bytes(self, shard_px: int) -> int:
+        """Bytes that a worker needs beside its base while it labels a shard of so many px."""
+        return 24 * shard_px
+
+    def located(self, base: Path) -> Self:
+        """The same method with relative paths among its fields started at `base`."""
+        return self
+
+    def fingerprint(self) -> str | None:
+        """What the labels depend on besides the method's fields (a file's digest), or None."""
+        return None
+
     def __call__(self, grey: npt.NDArray[Any]) -> Labels:
         """Labels of a picture."""
         raise TypeError(f"{type(self).__name__} is a base class and labels nothing.")
+
+    def label_part(self, grey: npt.NDArray[Any], wanted: Box) -> Labels:
+        """Labels of the part `wanted` of a picture that shows it with the method's halo."""
+        return self(grey)[wanted.slices]
 
 
 class PhaseMethod(Labeller):

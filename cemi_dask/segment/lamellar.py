@@ -16,7 +16,6 @@ import numpy.typing as npt
 from pydantic import Field
 
 from cemi_dask.errors import ConfigError
-from cemi_dask.methods import Registry
 from cemi_dask.segment.labels import Labels, Segmenter, valid_pixels, whole_numbers
 
 Map = npt.NDArray[np.float64]
@@ -146,11 +145,6 @@ class Bandpass(LamellarSegmenter):
             & (texture.period_px <= expected * self.period_tolerance)
             & (texture.period_px >= expected / self.period_tolerance)
         )
-
-
-SEGMENTERS: Registry[LamellarSegmenter] = Registry(
-    "segmenter", LamellarSegmenter, (Coherence, Bandpass)
-)
 
 
 @dataclass(frozen=True)

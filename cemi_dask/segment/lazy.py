@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -15,11 +16,9 @@ from cemi_dask.errors import ConfigError, InputError
 from cemi_dask.geometry import Box, ChunkGrid
 from cemi_dask.segment.histogram import Histogram, count_numbers
 from cemi_dask.segment.labels import Labeller, Labels
-from cemi_dask.segment.lamellar import SEGMENTERS
+from cemi_dask.segment.methods import SEGMENTERS
 from cemi_dask.segment.phases import PHASES, FromHistogram
 
-# Larger parts spend less on halos, smaller ones take less memory.
-PART_PX = 1024
 BLOCK_PX = 2048  # counted at once
 
 
@@ -40,10 +39,11 @@ def segment(
     lazy = mosaic if isinstance(mosaic, da.Array) else da.from_array(mosaic, chunks=4096)
     if lazy.ndim != 2:
         raise InputError(f"A mosaic has two dimensions (y, x); this array's shape is {lazy.shape}.")
-    labeller = resolve(method).at_scale(pixel_um)
+    labeller = resolve(method).located(Path.cwd()).at_scale(pixel_um)
     if isinstance(labeller, FromHistogram):
         labeller = labeller.settled(_histograms(lazy, labeller), lazy.dtype)
-    name = f"segment-shard-{tokenize(lazy.name, labeller.model_dump(mode='json'))}"
+    marks = labeller.model_dump(mode="json"), labeller.fingerprint()
+    name = f"segment-shard-{tokenize(lazy.name, *marks)}"
     (rows, cols), image = lazy.chunks, Box(0, 0, *lazy.shape)
     tops, lefts = np.cumsum((0, *rows)), np.cumsum((0, *cols))
     tasks: list[Any] = []
@@ -51,7 +51,7 @@ def segment(
     for r in range(len(rows)):
         for c in range(len(cols)):
             box = Box(int(tops[r]), int(lefts[c]), int(tops[r + 1]), int(lefts[c + 1]))
-            seen = _seen(box, labeller).intersect(image)
+            seen = seen_by(labeller, box).intersect(image)
             task = named_task(
                 f"segment-block-{r}-{c}",
                 label_block,
@@ -71,7 +71,7 @@ def _histograms(lazy: da.Array, labeller: FromHistogram) -> list[Histogram]:
     image = Box(0, 0, *lazy.shape)
     tasks = []
     for row, col, box in ChunkGrid(image.shape, (BLOCK_PX, BLOCK_PX)):
-        seen = _seen(box, labeller).intersect(image)
+        seen = seen_by(labeller, box).intersect(image)
         block = read_box(lazy, seen)
         tasks.append(
             named_task(f"count-block-{row}-{col}", count_block, block, labeller, box, seen)
@@ -89,14 +89,15 @@ def count_block(grey: npt.NDArray[Any], labeller: FromHistogram, box: Box, seen:
 def label_block(grey: npt.NDArray[Any], labeller: Labeller, box: Box, seen: Box) -> Labels:
     """Labels of `box` out of the block `grey` (y, x), which shows `seen`: the box and its halo.
 
-    The work is done in parts of `PART_PX`: a method's maps take some 80 bytes per pixel.
+    The work is done in parts of the method's `part_px`.
     """
     labels = np.empty(box.shape, np.uint8)
-    for _, _, part in ChunkGrid(box.shape, (PART_PX, PART_PX)):
+    for _, _, part in ChunkGrid(box.shape, (labeller.part_px, labeller.part_px)):
         place = part.shift(box.y0, box.x0)
-        wide = _seen(place, labeller).intersect(seen)
-        found = labeller(grey[wide.relative_to(seen).slices])
-        labels[part.slices] = found[place.relative_to(wide).slices]
+        wide = seen_by(labeller, place).intersect(seen)
+        labels[part.slices] = labeller.label_part(
+            grey[wide.relative_to(seen).slices], place.relative_to(wide)
+        )
     return labels
 
 
@@ -115,7 +116,7 @@ def resolve(method: Labeller | dict[str, Any] | str) -> Labeller:
     raise ConfigError(f"No labelling method is called {name!r}. Choose one of {', '.join(names)}.")
 
 
-def _seen(box: Box, labeller: Labeller) -> Box:
+def seen_by(labeller: Labeller, box: Box) -> Box:
     """The box with the method's halo, its start moved down to a multiple of the stride."""
     wide, stride = box.expand(labeller.halo_px), labeller.stride_px
     y0, x0 = max(0, wide.y0), max(0, wide.x0)

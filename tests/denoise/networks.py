@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cemi_dask.denoise.checkpoints import ModelCard, save_model
+from cemi_dask.denoise.checkpoints import ModelCard
 from cemi_dask.denoise.networks import NetworkSpec, RRDBSpec, UNetSpec, build_network
+from cemi_dask.learn.weights import save_weights
 
 SMALL_UNET = UNetSpec(channels=(4, 8, 8, 8), blocks=1)
 SMALL_RRDB = RRDBSpec(features=8, blocks=1)
@@ -16,5 +17,5 @@ def card_of(spec: NetworkSpec) -> ModelCard:
 
 
 def written_model(path: Path, spec: NetworkSpec = SMALL_UNET, *, seed: int = 0) -> Path:
-    save_model(path, build_network(spec, seed=seed), card_of(spec))
+    save_weights(path, build_network(spec, seed=seed), card_of(spec))
     return path

@@ -15,7 +15,6 @@ from cemi_dask.denoise.checkpoints import (
     ModelCard,
     is_generator,
     load_model,
-    save_model,
     shipped_models,
 )
 from cemi_dask.denoise.inference import (
@@ -28,6 +27,7 @@ from cemi_dask.denoise.inference import (
 from cemi_dask.denoise.networks import PRESETS, RRDBSpec, UNetSpec, build_network
 from cemi_dask.errors import ConfigError, InputError, ResourceError, UnreadableError
 from cemi_dask.frameset import Frames
+from cemi_dask.learn.weights import save_weights
 from tests.denoise.networks import SMALL_RRDB, SMALL_UNET, card_of, written_model
 
 
@@ -67,7 +67,7 @@ def test_tiled_equals_untiled_for_the_papers_generator(tmp_path: Path) -> None:
         for parameter in net.parameters():
             parameter.mul_(2.0)
     path = tmp_path / "w.safetensors"
-    save_model(path, net, card_of(spec))
+    save_weights(path, net, card_of(spec))
     runner = get_runner(path, RunnerOptions("cpu"))
     picture = float_picture(96, 1100)
     tiled, whole = run_tiled(runner, picture, 400), run_tiled(runner, picture, 4096)
@@ -174,7 +174,7 @@ def test_a_model_keeps_its_card_and_its_bytes(tmp_path: Path) -> None:
 
 def test_half_precision_weights_load_as_float32(tmp_path: Path) -> None:
     net = build_network(SMALL_UNET, seed=0)
-    save_model(tmp_path / "h.safetensors", net, card_of(SMALL_UNET), dtype="float16")
+    save_weights(tmp_path / "h.safetensors", net, card_of(SMALL_UNET), dtype="float16")
     loaded = load_model(tmp_path / "h.safetensors")
     for name, tensor in loaded.net.state_dict().items():
         assert tensor.dtype == torch.float32
@@ -218,7 +218,7 @@ def test_a_pickle_is_never_run(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "wrong.safetensors"
-    save_model(path, build_network(SMALL_RRDB, seed=0), card_of(SMALL_UNET))
+    save_weights(path, build_network(SMALL_RRDB, seed=0), card_of(SMALL_UNET))
     with pytest.raises(UnreadableError, match="do not fit"):
         load_model(path)
 

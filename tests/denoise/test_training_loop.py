@@ -16,10 +16,12 @@ import torch
 
 from cemi_dask.denoise.checkpoints import load_model
 from cemi_dask.denoise.networks import build_network
-from cemi_dask.denoise.training.batches import Batch, ahead
-from cemi_dask.denoise.training.loop import CHECKPOINT, measure
-from cemi_dask.denoise.training.options import RateOptions
+from cemi_dask.denoise.training.batches import Batch
+from cemi_dask.denoise.training.loop import measure
 from cemi_dask.errors import RunError, UnreadableError
+from cemi_dask.learn import RateOptions
+from cemi_dask.learn.batches import ahead
+from cemi_dask.learn.loop import CHECKPOINT
 from tests.denoise.training import SPEC, stripes, train
 
 PIXEL: dict[str, Any] = {"iterations": 5, "checkpoint_every": 2, "log_every": 2}

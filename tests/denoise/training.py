@@ -9,9 +9,10 @@ import numpy as np
 
 from cemi_dask.denoise.checkpoints import ModelCard
 from cemi_dask.denoise.networks import UNetSpec, build_network
-from cemi_dask.denoise.training.batches import Batch, as_tensor, step_rng
+from cemi_dask.denoise.training.batches import Batch
 from cemi_dask.denoise.training.loop import FitResult, fit
 from cemi_dask.denoise.training.options import FitOptions
+from cemi_dask.learn.batches import as_tensor, step_rng
 
 SPEC = UNetSpec(channels=(4, 4, 8, 8))
 CARD = ModelCard(name="tiny", spec=SPEC, data="stripes", licence="none")

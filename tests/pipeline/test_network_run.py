@@ -12,7 +12,7 @@ import pytest
 from distributed import Client, Scheduler, SpecCluster, Worker, get_worker
 
 from cemi_dask.compute import named_task
-from cemi_dask.denoise.checkpoints import file_sha256
+from cemi_dask.learn.weights import file_sha256
 from cemi_dask.pipeline import run
 from cemi_dask.pipeline.cluster import gpu_wanted
 from cemi_dask.pipeline.execute import LedgerCompute

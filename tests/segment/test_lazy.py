@@ -15,6 +15,7 @@ from cemi_dask.segment import (
     Level,
     Levels,
     Mixture,
+    Network,
     Otsu,
     Sauvola,
     segment,
@@ -35,6 +36,7 @@ METHODS = [
     Coherence(),
     Coherence(period_px=11.0),
     Bandpass(),
+    Network(tile_px=256, overlap_px=64, device="cpu"),
 ]
 CHUNKINGS = [(97, 131), (64, 300), ((3, 200, 77, 41), (1, 250, 129, 31))]
 
@@ -104,7 +106,9 @@ def test_a_chunk_reads_only_its_halo_from_storage(grey):
 
 
 def test_a_wrong_name_lists_the_right_ones(grey):
-    with pytest.raises(ConfigError, match=r"'bradly'.*bandpass, bradley, coherence, level, levels"):
+    with pytest.raises(
+        ConfigError, match=r"'bradly'.*bandpass, bradley, coherence, level, levels, .*network"
+    ):
         segment(grey, method="bradly")
 
 

@@ -4,6 +4,6 @@ The modules that need torch are imported when they are used: `loop.fit` is the e
 """
 
 from cemi_dask.denoise.training.batches import Batch, Batches
-from cemi_dask.denoise.training.options import FitOptions, LossOptions, RateOptions
+from cemi_dask.denoise.training.options import FitOptions, LossOptions
 
-__all__ = ["Batch", "Batches", "FitOptions", "LossOptions", "RateOptions"]
+__all__ = ["Batch", "Batches", "FitOptions", "LossOptions"]

@@ -1,22 +1,15 @@
-"""What a training step sees: `Batch`, and `Batches`, the protocol of all sources of data."""
+"""`Batch`: what a training step of a denoiser sees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from cemi_dask.torchlib import import_torch
+from cemi_dask.learn.batches import Batches as AnyBatches
 
 if TYPE_CHECKING:
     import torch
-
-Float32 = npt.NDArray[np.float32]
-Rng = np.random.Generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,37 +38,4 @@ class Batch:
         return Batch(self.noisy.to(device), self.target.to(device), mask, self.place, variance)
 
 
-class Batches(Protocol):
-    """A source of training data: the batch of a step, from the step's number alone.
-
-    Called again with the same step it gives the same batch, whatever was asked for before,
-    so that a resumed training sees what an uninterrupted one would have seen. It is called
-    from threads.
-    """
-
-    def __call__(self, step: int) -> Batch:
-        """The batch of step 0, 1, 2, ..."""
-        ...
-
-
-def step_rng(seed: int, step: int) -> Rng:
-    """The random numbers of one step of one source."""
-    return np.random.default_rng((seed, step))
-
-
-def as_tensor(pictures: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
-    """Pictures (y, x) of one shape as a tensor (n, 1, y, x) float32."""
-    stack = np.ascontiguousarray(np.stack(pictures)[:, None], np.float32)
-    tensor: torch.Tensor = import_torch().from_numpy(stack)
-    return tensor
-
-
-def ahead(batches: Batches, steps: range, *, threads: int) -> Iterator[Batch]:
-    """The batches of `steps` in order, the next ones being made in `threads` threads."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
-        waiting = [pool.submit(batches, step) for step in steps[: threads + 1]]
-        for step in steps:
-            batch = waiting.pop(0).result()
-            if step + (threads + 1) * steps.step in steps:
-                waiting.append(pool.submit(batches, step + (threads + 1) * steps.step))
-            yield batch
+Batches = AnyBatches[Batch]

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.denoise.inference import grey_scale
-from cemi_dask.denoise.training.batches import Batch, Float32, Rng, as_tensor, step_rng
+from cemi_dask.denoise.training.batches import Batch
 from cemi_dask.denoise.training.independence import noise_variance
-from cemi_dask.denoise.training.sources import turned
 from cemi_dask.errors import InputError
 from cemi_dask.geometry import Layout
+from cemi_dask.learn.batches import Float32, Rng, as_tensor, step_rng, turned
 from cemi_dask.resample import MARGIN_PX
 
 MAX_RESIDUAL_PX = 0.3  # pairs that miss each other by more than this teach the network to blur

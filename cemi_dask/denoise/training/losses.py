@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cemi_dask.denoise.checkpoints import read_weights
 from cemi_dask.denoise.training.batches import Batch
 from cemi_dask.denoise.training.options import LossOptions
 from cemi_dask.errors import UnreadableError
+from cemi_dask.learn.weights import Card, read_weights
 
 
 def pixel_loss(
@@ -98,7 +98,7 @@ class Vgg19(nn.Module):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.features = _vgg19_layers(self.CHANNELS, last=max(self.LAYERS))
-        tensors, _ = read_weights(path)
+        tensors, _ = read_weights(path, Card)
         try:
             self.load_state_dict({key: tensors[key] for key in self.state_dict()})
         except (KeyError, RuntimeError) as error:

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from cemi_dask.denoise.training.batches import Batch, Float32, Rng, as_tensor, step_rng
+from cemi_dask.denoise.training.batches import Batch
 from cemi_dask.denoise.training.degradation import (
     MicroscopeNoise,
     PaperDegradation,
     Range,
 )
 from cemi_dask.errors import InputError
+from cemi_dask.learn.batches import Float32, Rng, as_tensor, crop, step_rng, turned
 
-T = TypeVar("T")
 Picture = npt.NDArray[np.float16] | Float32
-HELD_OUT_SHARE, HELD_OUT_BATCHES = 0.1, 4  # of the pictures; what validation looks at
+HELD_OUT_BATCHES = 4  # what validation looks at
 MIN_KNOWN, MAX_DRAWS = 0.6, 8  # share of a patch that is to be known, and tries to find such
 
 
@@ -49,12 +48,6 @@ class Augmentation(BaseModel):
             np.float32(rng.uniform(*self.contrast)),
             np.float32(rng.uniform(*self.brightness)),
         )
-
-
-def turned(picture: npt.NDArray[np.float32], turn: int) -> Float32:
-    """`picture` (y, x) in one of the eight ways that a square has, 0..7; 0 is as it was."""
-    flipped = picture[:, ::-1] if turn >= 4 else picture
-    return np.rot90(flipped, turn % 4)
 
 
 @dataclass(frozen=True)
@@ -158,23 +151,3 @@ def check_sizes(pictures: Sequence[Picture], patch_px: int) -> None:
                 f"Picture {number} has {picture.shape[0]} x {picture.shape[1]} px; a patch has "
                 f"{patch_px}. Lower patch_px or leave the picture out."
             )
-
-
-def crop(shape: tuple[int, ...], size_px: int, rng: Rng) -> tuple[slice, slice]:
-    """A random window of `size_px` squared in a picture of `shape`."""
-    y, x = (int(rng.integers(side - size_px + 1)) for side in shape)
-    return slice(y, y + size_px), slice(x, x + size_px)
-
-
-def split(pictures: Sequence[T], *, seed: int) -> tuple[list[T], list[T]]:
-    """(pictures to train on, a tenth of them held out), drawn at random; one or more each.
-
-    Raises InputError for fewer than two.
-    """
-    if len(pictures) < 2:
-        raise InputError(
-            f"{len(pictures)} picture(s) cannot be split: at least one is held out for validation."
-        )
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    held = max(1, round(HELD_OUT_SHARE * len(pictures)))
-    return [pictures[k] for k in order[held:]], [pictures[k] for k in order[:held]]

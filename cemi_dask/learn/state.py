@@ -21,11 +21,14 @@ class TrainState:
     """The network, its running average, the discriminator, their optimisers, and the step.
 
     `net` is trained in place, in channels-last memory. `step` counts finished iterations,
-    `seconds` the time they took, `best` is the highest validation PSNR so far, `timed` says
-    whether the time limit has shortened the training.
+    `seconds` the time they took, `best` is the highest score of a validation so far, `stale`
+    the number of validations since, `timed` says whether the time limit has shortened the
+    training.
     """
 
-    def __init__(self, net: nn.Module, discriminator: nn.Module | None, device: str) -> None:
+    def __init__(
+        self, net: nn.Module, device: str, *, discriminator: nn.Module | None = None
+    ) -> None:
         self.device = device
         self.net = _placed(net, device)
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
@@ -39,6 +42,7 @@ class TrainState:
         self.step = 0
         self.seconds = 0.0
         self.best = float("-inf")
+        self.stale = 0
         self.timed = False
 
     def average(self, decay: float) -> None:
@@ -51,8 +55,18 @@ class TrainState:
         with torch.no_grad():
             for mean, now in zip(self.ema.parameters(), self.net.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
+            # Running statistics of normalisation belong to the weights, and follow them.
             for kept, buffer in zip(self.ema.buffers(), self.net.buffers(), strict=True):
-                kept.copy_(buffer)
+                if kept.is_floating_point():
+                    kept.lerp_(buffer, 1 - decay)
+                else:
+                    kept.copy_(buffer)
+
+    def take_score(self, score: float) -> bool:
+        """True where the `score` of a validation is the best so far."""
+        better = score > self.best
+        self.best, self.stale = (score, 0) if better else (self.best, self.stale + 1)
+        return better
 
     def save(self, path: Path) -> None:
         """Write the checkpoint: to a temporary name, then renamed."""
@@ -60,7 +74,7 @@ class TrainState:
         torch.save(
             {name: part.state_dict() for name, part in self._parts().items()}
             | {"step": self.step, "seconds": self.seconds, "best": self.best}
-            | {"timed": self.timed},
+            | {"timed": self.timed, "stale": self.stale},
             temporary,
         )
         temporary.replace(path)
@@ -76,6 +90,7 @@ class TrainState:
                 part.load_state_dict(saved[name])
             self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
             self.best, self.timed = float(saved["best"]), bool(saved.get("timed"))
+            self.stale = int(saved.get("stale", 0))
         except Exception as error:  # pickle, zip and torch each have their own errors
             told = " ".join(str(error).split())[:200]
             raise UnreadableError(

@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cemi_dask.denoise.method import as_dtype
-
 
 class Records:
     """The logs in `folder`: NAME.csv, one row per report, and TensorBoard's files in tensorboard/.
@@ -56,7 +54,7 @@ class Records:
         height, width = columns[0].shape[-2:]
         fitted = [_fit(column, height, width) for column in columns]
         sheet = np.concatenate([np.concatenate(list(column)) for column in fitted], axis=1)
-        grey = as_dtype(255 * np.asarray(sheet, np.float32), np.dtype(np.uint8))
+        grey = np.clip(np.rint(255 * np.asarray(sheet, np.float32)), 0, 255).astype(np.uint8)
         path = self.folder / "samples" / f"{step:07d}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(cv2.imencode(".png", grey)[1].tobytes())

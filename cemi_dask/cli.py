@@ -54,7 +54,10 @@ console = Console()
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see configs/", metavar="CONFIG.yaml")]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder")]
 ClusterName = Annotated[
-    str | None, typer.Option("--cluster", help="'local' or the address of a dask scheduler")
+    str | None,
+    typer.Option(
+        "--cluster", help="local, slurm, pbs, sge, lsf, kubernetes or a scheduler's address"
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume/--fresh", help="keep finished items, or delete the old run first")

@@ -99,9 +99,8 @@ def test_short_forms_mean_what_they_say(tmp_path: Path, ingot: Path, done: Words
 
 def test_wrong_stages_and_clusters_are_refused(ingot: Path, refused: Words) -> None:
     assert "Stages are: frames, register" in refused(2, "run", ingot, "--until", "blnd")
-    error = refused(2, "run", ingot, "--cluster", "slurm")
-    assert "'slurm' is not known in this version" in error
-    assert "start a dask scheduler there first" in error
+    error = refused(2, "run", ingot, "--cluster", "slumr")
+    assert "'slumr' is not known. Give local, slurm, pbs" in error
     for address in ("8786", "foo://127.0.0.1:8786"):
         assert "tcp://host:8786" in refused(2, "run", ingot, "--cluster", address)
 

@@ -142,7 +142,10 @@ def open_jobs(
         interface=options.interface,
         security=True if security == "temporary" else security,
         shared_temp_directory=str(logs),
-        scheduler_options={"dashboard_address": options.dashboard},
+        scheduler_options={
+            "dashboard": options.dashboard is not None,
+            "dashboard_address": options.dashboard or "127.0.0.1:0",
+        },
         death_timeout=60,
     )
     with cluster, Client(cluster) as client:
@@ -150,7 +153,9 @@ def open_jobs(
         try:
             cluster.sync(keep)
         except (RuntimeError, OSError) as error:
-            told = " ".join(str(error).split())
+            # Closing asserts that each of these has ended, and the one refused has not begun.
+            cluster._created.clear()
+            told = " ".join(str(error).rpartition("stderr:")[2].split()).rstrip(".")
             raise ResourceError(
                 f"The batch system ({options.kind}) refused a job: {told}. Correct `cluster` in "
                 "the config, or run where its commands work."

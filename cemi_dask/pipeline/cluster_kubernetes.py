@@ -77,7 +77,7 @@ def open_pods(
             quiet=True,
         )
     except Exception as error:  # of httpx, kr8s, ssl, ...: whatever keeps the API from answering
-        told = " ".join(str(error).split()) or type(error).__name__
+        told = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ResourceError(
             f"Kubernetes did not start the cluster {options.name!r}: {told}. See that kubectl "
             "reaches it, and that the dask operator is installed."

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import trustme
 from dask_kubernetes.operator.kubecluster import kubecluster
-from distributed import Client, LocalCluster, Scheduler
+from distributed import Client, Scheduler, SpecCluster, Worker
 
 from cemi_dask.errors import ConfigError, MissingExtraError, ResourceError
 from cemi_dask.pipeline import cluster as cluster_module
@@ -223,10 +223,11 @@ def test_pods_for_gpus_offer_one_and_go_where_they_are() -> None:
 def test_a_kubernetes_cluster_is_opened_with_its_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
-    class Pods(LocalCluster):
+    class Pods(SpecCluster):
         def __init__(self, **given: Any) -> None:
             asked.update(given)
-            super().__init__(n_workers=1, processes=False, host="127.0.0.1", dashboard_address=None)
+            here = {"host": "127.0.0.1", "dashboard_address": ":0"}
+            super().__init__({"pod": {"cls": Worker}}, {"cls": Scheduler, "options": here})
 
         def add_worker_group(self, name: str, **given: Any) -> None:
             asked[name] = given["custom_spec"]

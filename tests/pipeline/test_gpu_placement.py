@@ -56,7 +56,7 @@ def test_denoising_goes_where_the_config_says_and_nothing_else_does(
     client.cluster.scheduler.add_plugin(who, name=use_gpu)
     result = run(write_config(ingot, cluster=cluster), out=tmp_path / "run", until="analyse")
     kinds = set(who.workers)
-    assert {"read-frames", "register-batch", "denoise", "blend-shard"} <= kinds
+    assert {"read-frames", "register-pair", "denoise", "blend-shard"} <= kinds
     denoised_by = who.workers.pop("denoise")
     others = set().union(*who.workers.values())
     if use_gpu == "always":

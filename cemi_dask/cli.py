@@ -17,6 +17,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from cemi_dask import __version__
+from cemi_dask.cli_batch import batch
 from cemi_dask.cli_evaluate import evaluate
 from cemi_dask.cli_options import crop_option, limits, pair, tile_options
 from cemi_dask.cli_train import train
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(train)
 app.add_typer(evaluate)
+app.command()(batch)
 console = Console()
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see configs/", metavar="CONFIG.yaml")]

@@ -122,18 +122,27 @@ def own_share(cluster: AnyCluster | Share) -> Iterator[Share]:
 
 
 def take_order(
-    config: RunConfig | str | Path, out: str | Path | None, cluster: str | None
+    config: RunConfig | str | Path,
+    out: str | Path | None,
+    cluster: str | AnyCluster | None,
+    *,
+    base: Path | None = None,
 ) -> tuple[Order, RunFolder, AnyCluster]:
     """What is asked for, where it goes and who does it; all that can be refused is refused.
 
-    Reads the config and the headers of the input, no pixels.
+    Reads the config and the headers of the input, no pixels. `base` is where the paths of a
+    `RunConfig` start, by default the working folder.
     """
-    base = Path.cwd() if isinstance(config, RunConfig) else Path(config).resolve().parent
+    if not isinstance(config, RunConfig):
+        base = Path(config).resolve().parent
+    base = base or Path.cwd()
     checked = config if isinstance(config, RunConfig) else load_config(config)
     if checked.denoise is not None:
         checked = checked.model_copy(update={"denoise": checked.denoise.located(base)})
     folder = RunFolder(out_folder(checked, base, out))
-    options = checked.cluster if cluster is None else parse_cluster(cluster, checked.cluster)
+    options = checked.cluster if cluster is None else cluster
+    if isinstance(options, str):
+        options = parse_cluster(options, checked.cluster)
     check_placement(options, checked.denoise)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
     check_analysis(checked, base, sources[0].pixel_um)

@@ -49,7 +49,13 @@ MEANINGS = {
     "cluster": "where the work is done",
     "data": "what the network is trained on",
 }
-WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+WORDS = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    Any: "anything",
+}
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -95,9 +101,13 @@ def method_of(model: type[BaseModel]) -> str:
 
 
 def tag_of(name: str, field: FieldInfo) -> str:
-    """The one value of a field that tells which model is meant; empty for other fields."""
+    """The value of a field that tells which model is meant; empty for other fields.
+
+    Where it has several, and so no default, all of them.
+    """
     values = get_args(field.annotation)
-    return str(values[0]) if name in TAGS and len(values) == 1 else ""
+    told = name in TAGS and (len(values) == 1 or field.is_required())
+    return ", ".join(map(str, values)) if told else ""
 
 
 def summary(model: type[BaseModel]) -> str:

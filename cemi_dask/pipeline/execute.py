@@ -31,6 +31,8 @@ from cemi_dask.pipeline.ledger import StageLedger
 from cemi_dask.pipeline.placement import FRESH_S, Placement
 from cemi_dask.pipeline.progress import Progress
 
+FETCH_S = 10.0  # for a small result from the worker that has it
+
 
 @dataclass(frozen=True)
 class Flight:
@@ -115,11 +117,16 @@ class LedgerCompute:
             future = self._done.get(timeout=FRESH_S)
         except queue.Empty:
             return
-        flight = self._flying.pop(str(future.key), None)
+        flight = self._flying.get(str(future.key))
         if flight is None:  # one that was given up
             return
         name = flight.item
-        result, cpu_s = self._result(name, future)
+        outcome = self._result(name, future)
+        if outcome is None:  # done again, by another worker
+            future.add_done_callback(self._done.put)
+            return
+        result, cpu_s = outcome
+        del self._flying[str(future.key)]
         future.release()
         self.cpu_s += cpu_s
         self.ledger.record(name, result)
@@ -171,16 +178,20 @@ class LedgerCompute:
         if futures:
             self.client.cancel(futures, force=True)
 
-    def _result(self, name: str, future: Future[Any]) -> tuple[Any, float]:
-        """(the item's JSON-able result, CPU seconds); a failure becomes a RunError."""
+    def _result(self, name: str, future: Future[Any]) -> tuple[Any, float] | None:
+        """(the item's JSON-able result, CPU seconds); a failure becomes a RunError.
+
+        None where the result went with the worker that had it.
+        """
         where = f"Stage {self.ledger.stage!r} failed on {name}"
         again = "Finished items are kept: run the same command again to go on."
         try:
-            result, cpu_s = future.result()
+            result, cpu_s = future.result(timeout=FETCH_S)
             if isinstance(result, CemiError):
                 raise result
         except CemiError as error:
-            raise type(error)(f"{error} ({where}.)") from error
+            kept = f" {again}" if isinstance(error, StoreError) else ""
+            raise type(error)(f"{error} ({where}.){kept}") from error
         except CancelledError as error:
             raise ResourceError(
                 f"{where}: the scheduler was lost or has cancelled it. Start it, and workers, "
@@ -192,6 +203,8 @@ class LedgerCompute:
                 f"lack of memory. Give workers more memory or take fewer of them. {again}"
             ) from error
         except OSError as error:
+            if isinstance(error, TimeoutError) and future.status != "error":
+                return None
             raise RunError(f"{where}: {error}. {again}") from error
         except Exception as error:
             raise RunError(f"{where}: {type(error).__name__}: {error}. {again}") from error

@@ -133,9 +133,6 @@ def test_a_worker_that_hangs_is_given_up(
         began = time.monotonic()
         run(on(fragile, ingot), out=tmp_path / "run", until="analyse")
         assert time.monotonic() - began >= SILENT_S
-        stopped = int((tmp_path / "marks" / "denoise").read_text())
-        state = Path(f"/proc/{stopped}/stat").read_text().rpartition(")")[2].split()[0]
-        assert state == "T"  # it hangs to the end and beyond
     same_pixels_and_tables(tmp_path / "run", finished)
 
 

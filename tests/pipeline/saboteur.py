@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -54,13 +53,13 @@ class Saboteur(WorkerPlugin):
         elif self.fault == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         elif self.fault == "hoard":
-            threading.Thread(target=hoard, daemon=True).start()
+            hoard()
         else:
             limit_files(SMALL_FILE)
 
 
 def hoard() -> None:
-    """Take more memory than there is, and keep it."""
+    """Take more memory than there is, and hang with it."""
     kept = np.ones(TOO_MUCH, np.uint8)
     time.sleep(60)
     del kept

@@ -45,7 +45,7 @@ def test_usage_errors_end_with_2_and_help_with_0(capsys: pytest.CaptureFixture[s
         ({"input": {"paths": ["a"], "crop": {"botom": 1}}}, ["input.crop.botom", "'bottom'"]),
         ({"input": {"paths": ["a"], "pixel_um": "0,2"}}, ["input.pixel_um", "'0,2'"]),
         ({"input": {"path": ["a"]}}, ["input.paths: is missing", "input.path: no such key"]),
-        ({"cluster": {"kind": "slurm"}}, ["cluster:", "'slurm'", "'local', 'address'"]),
+        ({"cluster": {"kind": "slumr"}}, ["cluster:", "'slurm'", "'local', 'address'"]),
         ({"cluster": {"memory_limit": "lots"}}, ["cluster.memory_limit", "'lots'", "2 GiB"]),
         ({"mosaic": {"shard_px": 100, "chunk_px": 64}}, ["mosaic: shard_px 100"]),
         ({"name": "a b"}, ["name:", "'a b'"]),

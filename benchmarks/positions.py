@@ -19,7 +19,8 @@ import pandas as pd
 from measure import show, stage_rows
 
 from cemi_dask.pipeline import parse_config, run
-from cemi_dask.pipeline.cluster import LocalOptions, open_client
+from cemi_dask.pipeline.cluster import open_client
+from cemi_dask.pipeline.cluster_options import LocalOptions
 from cemi_dask.pipeline.progress import Lines
 from cemi_dask.simulate import SimulateOptions, compare_positions, simulate_tiles, simulate_videos
 

@@ -39,7 +39,8 @@ import pandas as pd
 import psutil
 from measure import show
 
-from cemi_dask.pipeline.cluster import LocalOptions, open_client
+from cemi_dask.pipeline.cluster import open_client
+from cemi_dask.pipeline.cluster_options import LocalOptions
 from cemi_dask.simulate import SimulateOptions, compare_positions, simulate_tiles
 
 RUNNERS = Path(__file__).with_name("peers")

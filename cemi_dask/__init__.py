@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cemi_dask.frameset import Frames
     from cemi_dask.geometry import Box, Layout
     from cemi_dask.overlap import OverlapGraph
-    from cemi_dask.pipeline import RunConfig, RunResult, load_config, run
+    from cemi_dask.pipeline import RunConfig, RunResult, load_config, run, run_many
     from cemi_dask.report import write_report
     from cemi_dask.simulate import simulate_tiles, simulate_videos
     from cemi_dask.store import Mosaic, open_mosaic, write_mosaic
@@ -36,6 +36,7 @@ __all__ = [
     "open_frames",
     "open_mosaic",
     "run",
+    "run_many",
     "simulate_tiles",
     "simulate_videos",
     "write_mosaic",
@@ -54,6 +55,7 @@ _HOME = {
     "open_frames": "frames",
     "open_mosaic": "store",
     "run": "pipeline",
+    "run_many": "pipeline",
     "simulate_tiles": "simulate",
     "simulate_videos": "simulate",
     "write_mosaic": "store",

@@ -17,6 +17,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from cemi_dask import __version__
+from cemi_dask.cli_batch import batch
 from cemi_dask.cli_evaluate import evaluate
 from cemi_dask.cli_options import crop_option, limits, pair, tile_options
 from cemi_dask.cli_train import train
@@ -49,12 +50,16 @@ app = typer.Typer(
 )
 app.add_typer(train)
 app.add_typer(evaluate)
+app.command()(batch)
 console = Console()
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see configs/", metavar="CONFIG.yaml")]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder")]
 ClusterName = Annotated[
-    str | None, typer.Option("--cluster", help="'local' or the address of a dask scheduler")
+    str | None,
+    typer.Option(
+        "--cluster", help="local, slurm, pbs, sge, lsf, kubernetes or a scheduler's address"
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume/--fresh", help="keep finished items, or delete the old run first")

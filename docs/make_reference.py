@@ -56,7 +56,13 @@ MEANINGS = {
     "fit": "how long it is trained, and what is minimised",
     "data": "what the network is trained on",
 }
-WORDS = {Any: "anything", int: "whole number", float: "number", str: "text", bool: "true or false"}
+WORDS = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    Any: "anything",
+}
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -104,9 +110,13 @@ def method_of(model: type[BaseModel]) -> str:
 
 
 def tag_of(name: str, field: FieldInfo) -> str:
-    """The one value of a field that tells which model is meant; empty for other fields."""
+    """The value of a field that tells which model is meant; empty for other fields.
+
+    Where it has several, and so no default, all of them.
+    """
     values = get_args(field.annotation)
-    return str(values[0]) if name in TAGS and len(values) == 1 else ""
+    told = name in TAGS and (len(values) == 1 or field.is_required())
+    return ", ".join(map(str, values)) if told else ""
 
 
 def summary(model: type[BaseModel]) -> str:

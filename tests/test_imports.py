@@ -33,7 +33,7 @@ LAYERS = [
     SIBLINGS,
     {"report", "view", "simulate"},
     {"pipeline"},
-    {"cli_train", "cli_evaluate", "cli_options"},
+    {"cli_batch", "cli_train", "cli_evaluate", "cli_options"},
     {"cli"},
 ]
 

@@ -1,5 +1,6 @@
-"""Orchestration: config, stages, ledger (resume), cluster, plan, status."""
+"""Orchestration: config, stages, ledger (resume), cluster, batch, plan, status."""
 
+from cemi_dask.pipeline.batch import BatchResult, run_many
 from cemi_dask.pipeline.config import (
     STAGES,
     RunConfig,
@@ -12,11 +13,13 @@ from cemi_dask.pipeline.job import RunResult, run
 
 __all__ = [
     "STAGES",
+    "BatchResult",
     "RunConfig",
     "RunResult",
     "json_schema",
     "load_config",
     "parse_config",
     "run",
+    "run_many",
     "run_name",
 ]

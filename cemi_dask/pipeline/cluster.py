@@ -1,104 +1,42 @@
-"""Where the work is done: an embedded LocalCluster, or a scheduler that is running already."""
+"""Where the work is done: `open_client` for every kind of the section `cluster`."""
 
 from __future__ import annotations
 
-import os
+import importlib
 import signal
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from types import ModuleType
+from typing import Any
 
 import dask
 import psutil
-from dask.utils import format_bytes, parse_bytes
-from distributed import Client, LocalCluster, WorkerPlugin
+from dask.utils import format_bytes
+from distributed import Client, LocalCluster, Nanny, WorkerPlugin
 from distributed.comm.core import CommClosedError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from cemi_dask.errors import ConfigError, ResourceError
+from cemi_dask.errors import ConfigError, MissingExtraError, ResourceError
+from cemi_dask.pipeline.cluster_options import (
+    AddressOptions,
+    AnyCluster,
+    JobOptions,
+    LocalOptions,
+)
 
 # Resident bytes of a worker that has imported everything and done nothing (measured).
 WORKER_BASE = 300 << 20
 
-
-class LocalOptions(BaseModel):
-    """An embedded cluster on this machine, sized to it unless told."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["local"] = "local"
-    workers: int | None = Field(default=None, ge=1, description="processes; default: one per core")
-    memory_limit: str | None = Field(
-        default=None,
-        description="per worker, such as '2 GiB'; default: a fair share of 80 % of the memory",
-    )
-    dashboard: str | None = Field(
-        default="127.0.0.1:8787",
-        description="address of the dashboard (a free port if taken); null: none",
-    )
-
-    @field_validator("memory_limit")
-    @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                parse_bytes(value)
-            except (ValueError, AttributeError) as error:
-                raise ValueError(f"{value!r} is no amount of memory such as '2 GiB'") from error
-        return value
-
-    def resolved(self) -> tuple[int, int]:
-        """(number of workers, bytes of memory for each)."""
-        workers = self.workers or available_cores()
-        if self.memory_limit:
-            return workers, int(parse_bytes(self.memory_limit))
-        return workers, int(0.8 * psutil.virtual_memory().total / workers)
-
-
-class AddressOptions(BaseModel):
-    """A dask scheduler that is running already."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["address"]
-    address: str = Field(description="such as tcp://host:8786")
-    timeout_s: float = Field(
-        default=30.0, gt=0, description="how long to wait for it and for a worker"
-    )
-
-
-def _kind_told(value: Any) -> Any:
-    """Cluster options with their kind: an address says it, and so does its absence."""
-    if isinstance(value, dict) and "kind" not in value:
-        return {"kind": "address" if "address" in value else "local", **value}
-    return value
-
-
-ClusterOptions = Annotated[
-    Annotated[LocalOptions | AddressOptions, Field(discriminator="kind")],
-    BeforeValidator(_kind_told),
-]
-
-
-def parse_cluster(text: str) -> LocalOptions | AddressOptions:
-    """Cluster options from the command line's ``local`` or a scheduler's address."""
-    if text == "local":
-        return LocalOptions()
-    host, _, port = text.rpartition(":")
-    if "://" in text or (host and port.isdigit()):
-        return AddressOptions(kind="address", address=text)
-    raise ConfigError(
-        f"--cluster {text!r} is not known in this version. Give 'local' or a scheduler's address "
-        "such as tcp://host:8786 (on SLURM or Kubernetes, start a dask scheduler there first)."
-    )
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+# Of workers that this process starts, here or elsewhere.
+WORKER_SETTINGS: dict[str, Any] = {
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.target": False,
+    # dask's own values give each freed array back to the system at once: for arrays of some
+    # MB, zeroing pages anew then costs more than the work on them (measured: 2.5 times).
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 256 << 20,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 32 << 20,
+}
 
 
 class WorkerManners(WorkerPlugin):
@@ -121,48 +59,89 @@ class WorkerManners(WorkerPlugin):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@contextmanager
-def open_client(options: LocalOptions | AddressOptions) -> Iterator[Client]:
-    """A connected client with at least one worker; an embedded cluster ends with it.
+def worker_environment() -> dict[str, str]:
+    """`WORKER_SETTINGS` as the environment variables that dask reads, for other machines."""
+    return {
+        "DASK_" + name.upper().replace(".", "__").replace("-", "_"): str(value)
+        for name, value in WORKER_SETTINGS.items()
+    }
 
-    Raises ResourceError when the scheduler does not answer or offers no worker in time.
+
+@contextmanager
+def open_client(options: AnyCluster) -> Iterator[Client]:
+    """A connected client with at least one worker; what was started for it ends with it.
+
+    Raises ResourceError when the scheduler does not answer or offers no worker in time,
+    MissingExtraError where the library for that kind of cluster is not installed.
     """
     settings = {
+        **WORKER_SETTINGS,
         "distributed.scheduler.worker-saturation": 1.5,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.target": False,
-        # dask's own values give each freed array back to the system at once: for arrays of some
-        # MB, zeroing pages anew then costs more than the work on them (measured: 2.5 times).
-        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 256 << 20,
-        "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 32 << 20,
         "distributed.admin.log-format": "%(levelname)s %(name)s: %(message)s",
     }
-    with dask.config.set(settings), _lost_connections():
-        if isinstance(options, AddressOptions):
-            with _connect(options) as client:
-                client.register_plugin(WorkerManners(embedded=False))
-                yield client
-            return
-        workers, memory = options.resolved()
-        if memory < WORKER_BASE:
-            raise ResourceError(
-                f"cluster.memory_limit leaves a worker {format_bytes(memory)}, and it takes "
-                f"{format_bytes(WORKER_BASE)} before any work. Raise it, or take fewer workers."
-            )
-        with (
-            _quiet_about_ports(),
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                memory_limit=memory,
-                host="127.0.0.1",
-                dashboard_address=options.dashboard,
-                silence_logs=50,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            client.register_plugin(WorkerManners(embedded=True))
-            yield client
+    if isinstance(options, LocalOptions | JobOptions):
+        settings["distributed.scheduler.worker-ttl"] = f"{options.lost_after_s}s"
+    with dask.config.set(settings), _lost_connections(), _opened(options) as client:
+        client.register_plugin(WorkerManners(embedded=isinstance(options, LocalOptions)))
+        yield client
+
+
+def _opened(options: AnyCluster) -> Any:
+    """The context of a client of that kind of cluster; libraries are imported when needed."""
+    if isinstance(options, LocalOptions):
+        return _local(options)
+    if isinstance(options, AddressOptions):
+        return _connect(options)
+    if isinstance(options, JobOptions):
+        from cemi_dask.pipeline.cluster_jobs import open_jobs
+
+        return open_jobs(options, needed("dask_jobqueue", options.kind), worker_environment())
+    from cemi_dask.pipeline.cluster_kubernetes import open_pods
+
+    return open_pods(options, needed("dask_kubernetes", options.kind), worker_environment())
+
+
+def needed(module: str, kind: str) -> ModuleType:
+    """The library for that kind of cluster; MissingExtraError names the extra that brings it."""
+    extra = "kubernetes" if kind == "kubernetes" else "slurm"
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"cluster.kind {kind!r} needs {module}, which is not installed ({error}). Install it: "
+            f"pip install 'cemi-dask[{extra}]'"
+        ) from error
+
+
+@contextmanager
+def _local(options: LocalOptions) -> Iterator[Client]:
+    workers, memory = options.resolved()
+    if memory < WORKER_BASE:
+        raise ResourceError(
+            f"cluster.memory_limit leaves a worker {format_bytes(memory)}, and it takes "
+            f"{format_bytes(WORKER_BASE)} before any work. Raise it, or take fewer workers."
+        )
+    with (
+        _quiet_about_ports(),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=memory,
+            host="127.0.0.1",
+            dashboard_address=options.dashboard,
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        for device in range(options.gpu_workers):
+            given = {
+                **cluster.new_worker_spec()[workers]["options"],
+                "resources": {"GPU": 1},
+                "env": {"CUDA_VISIBLE_DEVICES": str(device)},
+            }
+            cluster.worker_spec[f"gpu-{device}"] = {"cls": Nanny, "options": given}
+        cluster.sync(cluster._correct_state)
+        yield client
 
 
 @contextmanager
@@ -187,17 +166,25 @@ def _quiet_about_ports() -> Iterator[None]:
 
 @contextmanager
 def _connect(options: AddressOptions) -> Iterator[Client]:
+    security = options.security.made() if options.security is not None else None
+    known = security is not None or dask.config.get("distributed.comm.tls.client.cert")
+    if options.address.startswith("tls://") and not known:
+        raise ConfigError(
+            f"{options.address} asks for a certificate. Name it in the config, in cluster.security "
+            "(ca_file, cert, key)."
+        )
     try:
-        client = Client(options.address, timeout=options.timeout_s)
-    except ValueError as error:
+        client = Client(options.address, timeout=options.timeout_s, security=security)
+    except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{options.address} is no address of a dask scheduler ({error}). Give one such as "
-            "tcp://host:8786."
+            "tcp://host:8786, or tls://host:8786 with cluster.security."
         ) from error
     except OSError as error:
         raise ResourceError(
             f"No dask scheduler answers at {options.address} within {options.timeout_s:g} s "
-            f"({error}). Check the address, or leave --cluster away to use this machine."
+            f"({error}). Check the address and cluster.security, or leave --cluster away to use "
+            "this machine."
         ) from error
     with client:
         try:
@@ -208,17 +195,6 @@ def _connect(options: AddressOptions) -> Iterator[Client]:
                 "Start workers (dask worker ADDRESS) and run the same command again."
             ) from error
         yield client
-
-
-def gpu_wanted(client: Client, device: str) -> dict[str, float]:
-    """The resources that tasks for `device` (auto, cpu, cuda) must ask workers for.
-
-    ``{"GPU": 1}`` where a worker offers it (``dask worker --resources GPU=1``) and `device`
-    is not ``cpu``; nothing otherwise, so that no task waits for a worker that never comes.
-    """
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    offered = any(worker["resources"].get("GPU", 0) >= 1 for worker in workers)
-    return {"GPU": 1} if offered and device != "cpu" else {}
 
 
 def peak_rss_bytes() -> int:

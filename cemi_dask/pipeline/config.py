@@ -16,7 +16,7 @@ from cemi_dask.denoise import DENOISERS
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
 from cemi_dask.frames import InputOptions, SelectionOptions
-from cemi_dask.pipeline.cluster import ClusterOptions, LocalOptions
+from cemi_dask.pipeline.cluster_options import ClusterOptions, LocalOptions
 from cemi_dask.pipeline.limits import StitchOptions
 from cemi_dask.register import RegisterOptions
 from cemi_dask.report import ReportOptions

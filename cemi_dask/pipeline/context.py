@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from cemi_dask.pipeline.config import RunConfig
 from cemi_dask.pipeline.execute import LedgerCompute
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import Ledger, StageLedger
+from cemi_dask.pipeline.placement import Placement
 from cemi_dask.pipeline.progress import Progress
 
 
@@ -57,13 +59,30 @@ class Order:
         return self.sources[0].pixel_um if self.sources else self.config.input.pixel_um
 
 
+@dataclass(frozen=True)
+class Share:
+    """A run's share of a cluster: where its items may go, its place in the queue, how it ends."""
+
+    placement: Placement
+    # Of runs side by side, the items of the one with the highest come first.
+    priority: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+    # CPU seconds of what is done outside items: of this process, or of this run's thread alone.
+    clock: Callable[[], float] = time.process_time
+
+    @property
+    def alone(self) -> bool:
+        """Whether the cluster is this run's own."""
+        return self.clock is time.process_time
+
+
 @dataclass
 class Context:
     """A run on its way through the stages."""
 
     order: Order
     folder: RunFolder
-    client: Client
+    share: Share
     ledger: Ledger
     progress: Progress
     warnings: list[str] = field(default_factory=list)
@@ -75,26 +94,42 @@ class Context:
         """The checked config."""
         return self.order.config
 
+    @property
+    def client(self) -> Client:
+        """The client of the cluster."""
+        return self.share.placement.client
+
     def warn(self, text: str) -> None:
         """Say a warning and record it for run.json and the report, once."""
         if text not in self.warnings:
             self.warnings.append(text)
             self.progress.say(f"Warning: {text}")
 
+    def wants_gpu(self, method: Any, stage: str) -> bool:
+        """Whether `stage` sends its work with `method` to workers that offer a GPU."""
+        return self.share.placement.wants_gpu(getattr(method, "device", None), stage=stage)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[StageScope]:
         """Run one stage under its digest; what it did is recorded when it ends well."""
         ledger = self.ledger.stage(name, self.order.digests[name])
         self.progress.stage(name)
-        begun = time.perf_counter(), time.process_time()
-        compute = LedgerCompute(self.client, ledger, self.progress)
+        begun = time.perf_counter(), self.share.clock()
+        compute = LedgerCompute(
+            self.client,
+            ledger,
+            self.progress,
+            placement=self.share.placement,
+            priority=self.share.priority,
+            stop=self.share.stop,
+        )
         scope = StageScope(ledger, compute)
         if scope.starts_anew:
             self.folder.forget(name)
         yield scope
         ledger.finish()
         wall = time.perf_counter() - begun[0]
-        cpu = compute.cpu_s + time.process_time() - begun[1]
+        cpu = compute.cpu_s + self.share.clock() - begun[1]
         self.records[name] = StageRecord(compute.items, compute.skipped, wall, cpu)
         reused = f", {compute.skipped} of {compute.items} reused" if compute.skipped else ""
         self.progress.finish(f"done in {wall:.1f} s{reused}")

@@ -19,7 +19,8 @@ from distributed.scheduler import KilledWorker
 
 from cemi_dask import frames, store
 from cemi_dask.errors import InputError, ResourceError, UnreadableError
-from cemi_dask.pipeline.cluster import LocalOptions, available_cores, open_client, parse_cluster
+from cemi_dask.pipeline.cluster import open_client
+from cemi_dask.pipeline.cluster_options import LocalOptions, available_cores, parse_cluster
 from cemi_dask.pipeline.inspect_facts import (
     examine,
     motion_facts,

@@ -19,19 +19,14 @@ from distributed import Client, performance_report
 from cemi_dask import __version__, frames
 from cemi_dask.errors import ConfigError, StoreError
 from cemi_dask.pipeline.checks import check_analysis, check_segmenting, check_training
-from cemi_dask.pipeline.cluster import (
-    AddressOptions,
-    LocalOptions,
-    cluster_peak_rss,
-    open_client,
-    parse_cluster,
-    peak_rss_bytes,
-)
+from cemi_dask.pipeline.cluster import cluster_peak_rss, open_client, peak_rss_bytes
+from cemi_dask.pipeline.cluster_options import AnyCluster, parse_cluster
 from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
-from cemi_dask.pipeline.context import Context, Order
+from cemi_dask.pipeline.context import Context, Order, Share
 from cemi_dask.pipeline.digests import run_digests
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import Ledger
+from cemi_dask.pipeline.placement import Placement, check_placement
 from cemi_dask.pipeline.progress import Progress, choose_progress
 from cemi_dask.pipeline.stages import walk
 from cemi_dask.store import storing, write_json_atomic
@@ -75,7 +70,7 @@ def run(
 
     `config` is a YAML file or a `RunConfig` (whose relative paths start at the working
     folder). Finished items of an earlier run in the same folder are kept unless `fresh`.
-    `cluster` is ``"local"`` or a scheduler's address, and overrides the config. `until`
+    `cluster` is a kind of cluster or a scheduler's address, and overrides the config. `until`
     names the last stage to run. Raises a `CemiError` that says what, where, and what to do.
     """
     if until not in STAGES:
@@ -94,13 +89,14 @@ def run(
 def open_context(
     order: Order,
     folder: RunFolder,
-    cluster: LocalOptions | AddressOptions,
+    cluster: AnyCluster | Share,
     *,
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Context]:
     """A locked run folder (emptied where `fresh`), a connected client, progress on the terminal.
 
+    `cluster` says where the work is done, or is a share of a cluster that is open already.
     Raises ConfigError for a folder that holds what no run has left, ResourceError for one in
     which another process is running.
     """
@@ -111,22 +107,42 @@ def open_context(
         if fresh:
             folder.clear()
         folder.sweep()
-        with bars as shown, open_client(cluster) as client:
-            yield Context(order, folder, client, ledger, shown)
+        with bars as shown, own_share(cluster) as share:
+            yield Context(order, folder, share, ledger, shown)
+
+
+@contextmanager
+def own_share(cluster: AnyCluster | Share) -> Iterator[Share]:
+    """The whole of a cluster that is opened for it, or the share that is given."""
+    if isinstance(cluster, Share):
+        yield cluster
+        return
+    with open_client(cluster) as client:
+        yield Share(Placement(client, cluster))
 
 
 def take_order(
-    config: RunConfig | str | Path, out: str | Path | None, cluster: str | None
-) -> tuple[Order, RunFolder, LocalOptions | AddressOptions]:
+    config: RunConfig | str | Path,
+    out: str | Path | None,
+    cluster: str | AnyCluster | None,
+    *,
+    base: Path | None = None,
+) -> tuple[Order, RunFolder, AnyCluster]:
     """What is asked for, where it goes and who does it; all that can be refused is refused.
 
-    Reads the config and the headers of the input, no pixels.
+    Reads the config and the headers of the input, no pixels. `base` is where the paths of a
+    `RunConfig` start, by default the working folder.
     """
-    base = Path.cwd() if isinstance(config, RunConfig) else Path(config).resolve().parent
+    if not isinstance(config, RunConfig):
+        base = Path(config).resolve().parent
+    base = base or Path.cwd()
     checked = config if isinstance(config, RunConfig) else load_config(config)
     checked = checked.located(base)
     folder = RunFolder(out_folder(checked, base, out))
-    options = checked.cluster if cluster is None else parse_cluster(cluster)
+    options = checked.cluster if cluster is None else cluster
+    if isinstance(options, str):
+        options = parse_cluster(options, checked.cluster)
+    check_placement(options, checked.denoise)
     sources = frames.prepare(frames.find_sources(checked.input, base), checked.input, base)
     check_analysis(checked, base, sources[0].pixel_um)
     check_training(checked, sources[0].kind)
@@ -157,11 +173,13 @@ class Job:
     def work(self, until: str) -> RunResult:
         """Run the stages up to `until` and write run.json after each one."""
         context = self.context
+        alone = context.share.alone
         self.link = dashboard_link(context.client)
-        if self.link:
+        if self.link and alone:
             context.progress.say(f"Dashboard: {self.link}")
+        report = context.folder.path / "dask-report.html"
         try:
-            with dask_report(context.folder.path / "dask-report.html"):
+            with dask_report(report) if alone else nullcontext():
                 for stage in self.walk(context):
                     self._take_memory()
                     self.write("running")

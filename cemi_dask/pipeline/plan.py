@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dask.utils import format_bytes
+from dask.utils import format_bytes, parse_bytes
 
 from cemi_dask import frames
 from cemi_dask.blend import Blender
@@ -22,7 +22,8 @@ from cemi_dask.denoise.training.looks import KEPT_FRAMES
 from cemi_dask.errors import ResourceError
 from cemi_dask.frames.looks import REACH
 from cemi_dask.frames.video import index_video
-from cemi_dask.pipeline.cluster import WORKER_BASE, AddressOptions, LocalOptions
+from cemi_dask.pipeline.cluster import WORKER_BASE
+from cemi_dask.pipeline.cluster_options import AnyCluster, JobOptions, LocalOptions
 from cemi_dask.pipeline.config import RunConfig
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.job import take_order
@@ -207,8 +208,10 @@ def training_bytes(method: Any, frame: int) -> int:
     return TORCH_BYTES + batch + KEPT_FRAMES * frame
 
 
-def memory_limit(options: LocalOptions | AddressOptions) -> int | None:
-    """Bytes a worker may use; None where a running cluster decides."""
+def memory_limit(options: AnyCluster) -> int | None:
+    """Bytes a worker may use; None where a running cluster or a pod's resources decide."""
+    if isinstance(options, JobOptions):
+        return int(parse_bytes(options.memory) / (options.processes or options.cores))
     return options.resolved()[1] if isinstance(options, LocalOptions) else None
 
 

@@ -39,9 +39,10 @@ class Progress(Protocol):
 
 
 class Lines:
-    """Plain lines, at most one every few seconds: for logs and pipes."""
+    """Plain lines, at most one every few seconds, each after `label`: for logs and pipes."""
 
-    def __init__(self, every_s: float = 5.0, stream: Any = None) -> None:
+    def __init__(self, every_s: float = 5.0, stream: Any = None, *, label: str = "") -> None:
+        self.label = label
         self.every_s = every_s
         self.stream = stream
         self.name, self.total, self.done = "", 0, 0
@@ -77,7 +78,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """A line for the user."""
-        print(text, file=self.stream or sys.stdout, flush=True)
+        print(f"{self.label}{text}", file=self.stream or sys.stdout, flush=True)
 
 
 class Bars:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from cemi_dask.errors import ConfigError
 from cemi_dask.explain import explain
-from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
+from cemi_dask.pipeline.cluster import open_client
+from cemi_dask.pipeline.cluster_options import LocalOptions, parse_cluster
 from cemi_dask.pipeline.config import run_name
 from cemi_dask.simulate import SimulateOptions, simulate_tiles, simulate_videos
 from cemi_dask.store import storing, write_text_atomic

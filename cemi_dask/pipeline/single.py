@@ -14,7 +14,8 @@ from cemi_dask.compute import named_task
 from cemi_dask.errors import ConfigError, UnreadableError
 from cemi_dask.frameset import Frames, plane
 from cemi_dask.pipeline.checks import check_analysis, check_segmenting
-from cemi_dask.pipeline.cluster import LocalOptions, open_client, parse_cluster
+from cemi_dask.pipeline.cluster import open_client
+from cemi_dask.pipeline.cluster_options import LocalOptions, parse_cluster
 from cemi_dask.pipeline.config import parse_config, read_yaml, run_name
 from cemi_dask.pipeline.context import Context, Order
 from cemi_dask.pipeline.digests import analysis_digests

@@ -16,7 +16,6 @@ from cemi_dask.errors import DisconnectedError, NoOverlapError
 from cemi_dask.frameset import Frames
 from cemi_dask.geometry import Layout
 from cemi_dask.overlap import OverlapGraph
-from cemi_dask.pipeline.cluster import gpu_wanted
 from cemi_dask.pipeline.context import Context
 from cemi_dask.pipeline.digests import hardness_file
 from cemi_dask.pipeline.quality import check_stitching
@@ -225,7 +224,7 @@ def denoise_stage(
         if method is None:
             return raw
         context.facts["denoiser"] = method_facts(method)
-        scope.compute.resources = gpu_wanted(context.client, getattr(method, "device", "cpu"))
+        scope.compute.gpu = context.wants_gpu(method, "denoise")
         # The graph knows a frame's neighbours; frames alone are cleaned as they are stored.
         in_graph = method.needs == "neighbours"
         source = denoise.denoise(raw, method=method, layout=layout) if in_graph else raw
@@ -306,8 +305,8 @@ def segment_stage(context: Context, mosaic: store.Mosaic) -> dict[str, da.Array]
             return labels
         context.facts["segmenters"] = {k: method_facts(m) for k, m in options.methods().items()}
         for name, method in options.methods().items():
-            scope.compute.resources = gpu_wanted(context.client, getattr(method, "device", "cpu"))
             array = segment.segment(mosaic.levels[0], method=method, pixel_um=mosaic.pixel_um)
+            scope.compute.gpu = context.wants_gpu(method, "segment")
             store.write_label(
                 array,
                 mosaic.path,
@@ -315,6 +314,7 @@ def segment_stage(context: Context, mosaic: store.Mosaic) -> dict[str, da.Array]
                 compute=scope.compute,
                 overwrite=scope.starts_anew,
             )
+            scope.compute.gpu = False
             store.write_pyramid(mosaic.path, compute=scope.compute, label=name)
         opened = store.open_mosaic(mosaic.path)
         return {name: opened.label(name) for name in options.methods()}

@@ -19,7 +19,6 @@ from cemi_dask.denoise.training.sources import HELD_OUT_BATCHES
 from cemi_dask.errors import StoreError
 from cemi_dask.frameset import Frames
 from cemi_dask.learn.weights import file_sha256, save_weights
-from cemi_dask.pipeline.cluster import gpu_wanted
 from cemi_dask.pipeline.context import Context
 from cemi_dask.pipeline.video_data import SolvedRun, open_video, refuse_averaged
 from cemi_dask.store import storing
@@ -41,7 +40,7 @@ def train_stage(context: Context, raw: Frames, method: denoise.Video) -> denoise
         # A checkpoint belongs to one digest: that of another training is of no use.
         folder = context.folder.models / f"training-{scope.ledger.digest[:MARK]}"
         drop_other_trainings(folder)
-        scope.compute.resources = gpu_wanted(context.client, method.device)
+        scope.compute.gpu = context.wants_gpu(method, "train")
         solved = SolvedRun(
             context.folder.path,
             tuple(context.facts["frame_keys"]),

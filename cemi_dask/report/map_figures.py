@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+Limits = tuple[float, float, str]  # lowest and highest value shown, which ends are open
 LINE_COLOURS = (BLUE, GREEN, RED)
 # Cells in which nothing is measurable.
 GAP: dict[str, Any] = {
@@ -57,7 +58,9 @@ def heat_maps(cells: pd.DataFrame, measures: list[Measure], unit: Unit, *, color
         low_axes, left_axes = all_axes, all_axes[::PER_LINE]
     for axes, measure in zip(all_axes, measures, strict=True):
         grid = to_grid(cells, measure.values(cells))
-        _heat_map(axes, x, y, grid, measure, _colour_map(colormap))
+        limits = colour_limits(grid[np.isfinite(grid)])
+        draw_map(axes, (x, y), grid, measure.unit, limits, colour_map(colormap))
+        axes.set_title(measure.title)
     for axes in left_axes:
         axes.set_ylabel(f"y ({unit.name})")
     for axes in low_axes:
@@ -99,14 +102,18 @@ def vertical_stretch(cells: pd.DataFrame, unit: Unit) -> float:
     return max(1.0, LEAST_HEIGHT_IN / to_scale)
 
 
-def _heat_map(
-    axes: Axes, x: FloatArray, y: FloatArray, grid: FloatArray, measure: Measure, cmap: Colormap
+def draw_map(
+    axes: Axes,
+    edges: tuple[FloatArray, FloatArray],
+    grid: FloatArray,
+    unit: str,
+    limits: Limits,
+    cmap: Colormap,
 ) -> None:
-    """One measure on the grid, with its colour bar."""
+    """Values on the grid of cells with borders `edges` (x, y), and a colour bar with `unit`."""
     from matplotlib.patches import Rectangle
 
-    known = grid[np.isfinite(grid)]
-    low, high, extend = _robust_limits(known)
+    (x, y), (low, high, extend) = edges, limits
     axes.add_patch(Rectangle((x[0], y[0]), x[-1] - x[0], y[-1] - y[0], zorder=0, **GAP))
     mesh = axes.pcolormesh(
         x, y, np.ma.masked_invalid(grid), cmap=cmap, vmin=low, vmax=high, rasterized=True, zorder=1
@@ -115,9 +122,8 @@ def _heat_map(
     axes.set_ylim(y[-1], y[0])
     for side in ("top", "right"):
         axes.spines[side].set_visible(True)
-    axes.set_title(measure.title)
     bar = axes.figure.colorbar(mesh, cax=beside(axes), extend=extend, extendrect=True)
-    bar.ax.set_title(measure.unit, loc="left", fontweight="normal", fontsize=7.5)
+    bar.ax.set_title(unit, loc="left", fontweight="normal", fontsize=7.5)
     bar.outline.set_linewidth(0.6)
     bar.locator = few_ticks()
     bar.update_ticks()
@@ -142,7 +148,7 @@ def few_ticks() -> Any:
     return MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10])
 
 
-def _robust_limits(known: FloatArray) -> tuple[float, float, str]:
+def colour_limits(known: FloatArray) -> Limits:
     """Colour limits at 1 and 99 % of the values, and which ends the colour bar leaves open."""
     if known.size == 0:
         return 0.0, 1.0, "neither"
@@ -154,7 +160,8 @@ def _robust_limits(known: FloatArray) -> tuple[float, float, str]:
     return low, high, {(0, 0): "neither", (1, 0): "min", (0, 1): "max"}.get((below, above), "both")
 
 
-def _colour_map(name: str) -> Colormap:
+def colour_map(name: str) -> Colormap:
+    """Matplotlib's colour map of that name; ConfigError where there is none."""
     import matplotlib
 
     try:

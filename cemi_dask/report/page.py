@@ -31,13 +31,14 @@ class Picture:
 @dataclass(frozen=True)
 class Table:
     """A table of texts. `numeric` names the right-aligned columns; `bars` (0..1 per row) are
-    drawn behind the last column."""
+    drawn behind the last column; `links` (a URL or nothing per row) are those of the first."""
 
     heads: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     caption: str = ""
     numeric: tuple[str, ...] = ()
     bars: tuple[float, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

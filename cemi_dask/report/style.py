@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ RC = {
 }
 
 
+# Matplotlib's settings are the process's: of threads that draw, one has them at a time.
+_DRAWING = threading.RLock()
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Matplotlib's own defaults plus `RC` inside the block, whatever the user's settings are."""
@@ -64,7 +69,7 @@ def drawing() -> Iterator[None]:
     settings: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
     del settings["backend"]
     settings.update(RC)
-    with matplotlib.rc_context(settings):
+    with _DRAWING, matplotlib.rc_context(settings):
         yield
 
 

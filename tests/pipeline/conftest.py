@@ -104,6 +104,12 @@ def contents(path: Path) -> dict[str, str]:
     }
 
 
+def same_results(out: Path, other: Path) -> None:
+    """Assert that two runs have left the same mosaic, tables and figures."""
+    for name in ("mosaic.ome.zarr", "tables", "figures"):
+        assert contents(out / name) == contents(other / name), name
+
+
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Words:
     """Runs a command that must end with a status; its one paragraph of error."""

@@ -45,7 +45,7 @@ def test_usage_errors_end_with_2_and_help_with_0(capsys: pytest.CaptureFixture[s
         ({"input": {"paths": ["a"], "crop": {"botom": 1}}}, ["input.crop.botom", "'bottom'"]),
         ({"input": {"paths": ["a"], "pixel_um": "0,2"}}, ["input.pixel_um", "'0,2'"]),
         ({"input": {"path": ["a"]}}, ["input.paths: is missing", "input.path: no such key"]),
-        ({"cluster": {"kind": "slurm"}}, ["cluster:", "'slurm'", "'local', 'address'"]),
+        ({"cluster": {"kind": "slumr"}}, ["cluster:", "'slurm'", "'local', 'address'"]),
         ({"cluster": {"memory_limit": "lots"}}, ["cluster.memory_limit", "'lots'", "2 GiB"]),
         ({"mosaic": {"shard_px": 100, "chunk_px": 64}}, ["mosaic: shard_px 100"]),
         ({"name": "a b"}, ["name:", "'a b'"]),
@@ -99,9 +99,8 @@ def test_short_forms_mean_what_they_say(tmp_path: Path, ingot: Path, done: Words
 
 def test_wrong_stages_and_clusters_are_refused(ingot: Path, refused: Words) -> None:
     assert "Stages are: frames, register" in refused(2, "run", ingot, "--until", "blnd")
-    error = refused(2, "run", ingot, "--cluster", "slurm")
-    assert "'slurm' is not known in this version" in error
-    assert "start a dask scheduler there first" in error
+    error = refused(2, "run", ingot, "--cluster", "slumr")
+    assert "'slumr' is not known. Give local, slurm, pbs" in error
     for address in ("8786", "foo://127.0.0.1:8786"):
         assert "tcp://host:8786" in refused(2, "run", ingot, "--cluster", address)
 

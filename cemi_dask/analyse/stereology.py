@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 from pydantic import Field, field_validator
+from scipy.special import stdtrit
 
 from cemi_dask.analyse.cell import Analyser, CellView, Measured, weighted_standard_error
 
@@ -61,7 +61,7 @@ class PointCount(Analyser):
             result["point_fraction"] = float(shares.mean())
         if n > 1:
             error = float(shares.std(ddof=1) / np.sqrt(n))
-            half = error * float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+            half = error * float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
             result["point_fraction_se"] = error
             result["point_fraction_ci95"] = half
             if shares.any():

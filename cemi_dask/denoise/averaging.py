@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import gamma
+from scipy.special import gammaincinv
 
 from cemi_dask.denoise.method import FloatFrame, Frame
 from cemi_dask.denoise.noise import NoiseModel
@@ -207,7 +207,7 @@ def usual_misfit(misfits: Sequence[FloatFrame]) -> float:
         return 1.0
     # A mean of squares of normal noise follows about a gamma distribution (Box 1954).
     shape = misfit_spread() ** -2
-    quartile = gamma.ppf(0.25, shape) / shape
+    quartile = gammaincinv(shape, 0.25) / shape
     return float(np.clip(min(np.quantile(m, 0.25) for m in misfits) / quartile, 1, MAX_SHARED))
 
 

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.signal import lfilter
 
 Float32 = npt.NDArray[np.float32]
 Rng = np.random.Generator
@@ -126,6 +125,8 @@ def along_lines(noise: Float32, correlation: float) -> Float32:
     A first-order autoregression, the response of a detector that decays exponentially; the
     variance stays.
     """
+    from scipy.signal import lfilter  # takes half a second, which only training is to spend
+
     gain = np.sqrt(1 - correlation**2)
     return np.asarray(lfilter([gain], [1.0, -correlation], noise, axis=1), np.float32)
 

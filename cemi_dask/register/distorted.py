@@ -21,7 +21,6 @@ _PART_PX = 32  # side of a part: hardly distorted in itself, and wide enough to 
 _REACH_PX = 12  # how far a part may lie from where the overlap as a whole has it
 _MIN_SCORE = 0.5  # of a part that is believed
 _MIN_PARTS = 16  # fewer do not tell where their middle lies
-_MIDDLE_PX = 64  # of a part that one refinement does not find, looked for by itself
 _TOGETHER_PX = 3.0  # from the typical displacement: a part of a distorted overlap
 _TELLING = 0.05  # of an overlap's variance: less structure than that need not agree
 
@@ -50,8 +49,6 @@ def local_shifts(fixed: Prepared, moving: Prepared, found: Refined, *, steps: in
             r, c = divmod(k, columns)
             part = Box(int(y[r]), int(x[c]), int(y[r + 1]), int(x[c + 1]))
             fine = refine(fixed, moving, (start[0], start[1]), steps=steps + 6, part=part)
-            if fine is None and (again := _found_again(fixed, moving, part, start)) is not None:
-                fine = refine(fixed, moving, again, steps=steps + 6, part=part)
             if fine is not None:  # else it tells nothing
                 shift[k] = fine.dx_px, fine.dy_px
                 information[k] = np.linalg.pinv(fine.covariance_px2, hermitian=True)
@@ -71,22 +68,6 @@ def explained(fixed: Prepared, moving: Prepared, found: Refined) -> float:
     if min(structure) < _TELLING:
         return 1.0
     return found.score / float(np.sqrt(structure[0] * structure[1]))
-
-
-def _found_again(
-    fixed: Prepared, moving: Prepared, part: Box, start: Floats
-) -> tuple[float, float] | None:
-    """The displacement near `start` (2) px at which the middle of a part is found again, if so."""
-    spare_y, spare_x = (max(0, (n - _MIDDLE_PX) // 2) for n in part.shape)
-    centre = Box(part.y0 + spare_y, part.x0 + spare_x, part.y1 - spare_y, part.x1 - spare_x)
-    x, y = round(float(start[0])), round(float(start[1]))
-    frame = Box(0, 0, *moving.shape).expand(-reach_px(moving.smooth_px))
-    around = centre.shift(-y, -x).expand(_REACH_PX)
-    if around.intersect(frame) != around:
-        return None
-    dx, dy, height = _match(fixed.gradients.value[centre.slices], moving, around)
-    inside = max(abs(dx), abs(dy)) < _REACH_PX
-    return (x - dx, y - dy) if height >= _MIN_SCORE and inside else None
 
 
 def _match(part: Image, moving: Prepared, around: Box) -> tuple[float, float, float]:

@@ -83,7 +83,12 @@ def open_client(options: AnyCluster) -> Iterator[Client]:
     }
     if isinstance(options, LocalOptions | JobOptions):
         settings["distributed.scheduler.worker-ttl"] = f"{options.lost_after_s}s"
-    with dask.config.set(settings), _lost_connections(), _opened(options) as client:
+    with (
+        _same_scheduler_after(),
+        dask.config.set(settings),
+        _lost_connections(),
+        _opened(options) as client,
+    ):
         client.register_plugin(WorkerManners(embedded=isinstance(options, LocalOptions)))
         yield client
 
@@ -144,6 +149,17 @@ def _local(options: LocalOptions) -> Iterator[Client]:
             cluster.worker_spec[f"gpu-{device}"] = {"cls": Nanny, "options": given}
         cluster.sync(cluster._correct_state)
         yield client
+
+
+@contextmanager
+def _same_scheduler_after() -> Iterator[None]:
+    """dask's default scheduler as it was before: a client that is cut off may leave its own."""
+    before = dask.config.get("scheduler", None)
+    try:
+        yield
+    finally:
+        if dask.config.get("scheduler", None) != before:
+            dask.config.set(scheduler=before)
 
 
 @contextmanager

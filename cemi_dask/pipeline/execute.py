@@ -192,7 +192,7 @@ class LedgerCompute:
         except CemiError as error:
             kept = f" {again}" if isinstance(error, StoreError) else ""
             raise type(error)(f"{error} ({where}.){kept}") from error
-        except CancelledError as error:
+        except (CancelledError, CommClosedError) as error:
             raise ResourceError(
                 f"{where}: the scheduler was lost or has cancelled it. Start it, and workers, "
                 f"again. {again}"

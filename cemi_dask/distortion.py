@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ TOLD = tuple(k for k, (a, b) in enumerate(EXPONENTS) if a + b > 1)
 _TURNS = 12  # of the fixed-point iteration: each leaves a few percent of the miss
 
 
-class Field:
+class Field(ABC):
     """How far each pixel of a frame lies from where an even scan has it, in px: `at`.
 
     The inverse of a field is computed at `fit[0]` nodes along each axis, and a polynomial of
@@ -33,9 +34,9 @@ class Field:
     frame_shape: tuple[int, int]
     fit: ClassVar[tuple[int, int]]
 
+    @abstractmethod
     def at(self, x: Floats | float, y: Floats | float) -> Floats:
         """The field (..., 2) px, x then y, at frame coordinates of any one shape."""
-        raise NotImplementedError
 
     @property
     def max_px(self) -> float:

@@ -77,11 +77,11 @@ class Prepared:
     @cached_property
     def detail(self) -> Image:
         """The frame minus its local mean: shading must not correlate. 0 beside moved lines."""
-        detail = self._recorded_detail()
         if self.offsets_px is None:
-            return detail
-        return shift_rows(detail, self.offsets_px, fill=0.0)
+            return self._recorded_detail
+        return shift_rows(self._recorded_detail, self.offsets_px, fill=0.0)
 
+    @cached_property
     def _recorded_detail(self) -> Image:
         """`detail` as it was recorded, no line moved."""
         image = self.raw.astype(np.float32)
@@ -139,7 +139,7 @@ class Prepared:
         """
         s = 1.5
         # Binned by 2 first: a quarter of the pixels say the same after that smoothing.
-        halved = self._binned2 if self.offsets_px is None else _bin(self._recorded_detail(), 2)
+        halved = self._binned2 if self.offsets_px is None else _bin(self._recorded_detail, 2)
         variance = float(np.var(cv2.GaussianBlur(halved, (0, 0), s / 2)))
         share = self.noise_variance(s)
         return float(np.sqrt(max(0.0, variance - share) / share))
@@ -151,7 +151,7 @@ class Prepared:
     @cached_property
     def _noise(self) -> float:
         # Moving lines by fractions of a px would take noise away just where it is measured.
-        return white_noise(self.detail if self.offsets_px is None else self._recorded_detail())
+        return white_noise(self._recorded_detail)
 
 
 def white_noise(picture: Image) -> float:

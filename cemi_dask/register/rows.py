@@ -25,6 +25,7 @@ from cemi_dask.register.candidates import (
 from cemi_dask.register.chain import chain_positions
 from cemi_dask.register.correlate import Search
 from cemi_dask.register.options import RegisterOptions
+from cemi_dask.register.stage import measure_near
 from cemi_dask.register.votes import RowOffset, Vote, agree
 
 _CROSS_SIGMA_PX = 8.0  # of a row-to-row displacement predicted from its neighbours
@@ -96,13 +97,8 @@ def _within_rows(
             tracked, np.array(live, np.int64), frames.frame_shape, min_overlap=options.min_overlap
         )
         wanted += [p for p in touching if p in near or p[::-1] in near]
-    requests = expected_requests(wanted, tracked, options.track_sigma_px)
-    first = measure_all(frames, requests, "row", options=options, compute=compute)
-    retry = expected_requests(
-        [(p.i, p.j) for p in failed(first)], tracked, 8 * options.track_sigma_px
-    )
-    second = measure_all(frames, retry, "row-again", options=options, compute=compute)
-    return merged(first, second)
+    sigma = options.track_sigma_px, 8 * options.track_sigma_px
+    return measure_near(frames, wanted, sigma, "row", options=options, compute=compute)
 
 
 def _row_offsets(

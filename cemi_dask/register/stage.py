@@ -35,27 +35,29 @@ def register_stage(
     place = nominal_positions(frames)
     pairs = overlapping(place, usable(frames), frames.frame_shape, min_overlap=options.min_overlap)
     sides, corners = sides_and_corners(pairs, place, frames.frame_shape)
-    found = _search(frames, sides, "stage", options=options, compute=compute)
+    sigma = options.stage_sigma_px, 4 * options.stage_sigma_px
+    found = measure_near(frames, sides, sigma, "stage", options=options, compute=compute)
     left = open_corners(corners, found)
-    return merged(found, _search(frames, left, "corner", options=options, compute=compute))
+    rest = measure_near(frames, left, sigma, "corner", options=options, compute=compute)
+    return merged(found, rest)
 
 
-def _search(
+def measure_near(
     frames: Frames,
     pairs: Sequence[tuple[int, int]],
+    sigma_px: tuple[float, float],
     stage: str,
     *,
     options: RegisterOptions,
     compute: Compute,
 ) -> list[PairShift]:
+    """`pairs` searched near their nominal places, and what fails again in the second range."""
     place = nominal_positions(frames)
-    requests = expected_requests(pairs, place, options.stage_sigma_px)
+    requests = expected_requests(pairs, place, sigma_px[0])
     first = measure_all(frames, requests, stage, options=options, compute=compute)
-    retry = expected_requests(
-        [(p.i, p.j) for p in failed(first)], place, 4 * options.stage_sigma_px
-    )
-    second = measure_all(frames, retry, f"{stage}-again", options=options, compute=compute)
-    return merged(first, second)
+    retry = expected_requests([(p.i, p.j) for p in failed(first)], place, sigma_px[1])
+    again = measure_all(frames, retry, f"{stage}-again", options=options, compute=compute)
+    return merged(first, again)
 
 
 def sides_and_corners(

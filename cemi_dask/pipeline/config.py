@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -183,6 +183,19 @@ def load_config(path: str | Path) -> RunConfig:
     Raises ConfigError when the file is missing, is no YAML, or has a wrong key or value.
     """
     return parse_config(read_yaml(path), origin=str(path))
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_model(path: Path, model: type[M], examples: str) -> M:
+    """What a YAML file holds as `model`; ConfigError names each wrong key and `examples`."""
+    values = read_yaml(path)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        told = explain(error, given=values, model=model)
+        raise ConfigError(f"{path}: {told}. Correct it; {examples} are examples.") from error
 
 
 def read_yaml(path: str | Path) -> Any:

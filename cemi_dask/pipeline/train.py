@@ -11,18 +11,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
 from cemi_dask.denoise.checkpoints import ModelCard, first_network
 from cemi_dask.denoise.networks import NetworkChoice
 from cemi_dask.denoise.training.options import FitOptions, LossOptions
-from cemi_dask.errors import ConfigError
-from cemi_dask.explain import explain
 from cemi_dask.learn.batches import LaterSteps
 from cemi_dask.learn.weights import is_file_name
-from cemi_dask.pipeline.config import read_yaml
+from cemi_dask.pipeline.config import read_model
 from cemi_dask.pipeline.train_data import Patches, TrainingData, VideoData, open_source
 from cemi_dask.pipeline.training_folder import MODEL, claim, is_first, old_stages, refuse_another
 from cemi_dask.torchlib import import_torch
@@ -83,14 +80,7 @@ class TrainConfig(_Options):
 
 def load_training(path: str | Path) -> TrainConfig:
     """The training config in a YAML file; ConfigError names each wrong key and what is valid."""
-    values = read_yaml(Path(path))
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        told = explain(error, given=values, model=TrainConfig)
-        raise ConfigError(
-            f"{path}: {told}. Correct it; configs/train_*.yaml are examples."
-        ) from error
+    return read_model(Path(path), TrainConfig, "configs/train_*.yaml")
 
 
 def train_denoiser(path: str | Path, *, out: Path | None = None, fresh: bool = False) -> Path:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from cemi_dask.errors import ConfigError
-from cemi_dask.explain import explain
 from cemi_dask.learn.batches import step_rng
 from cemi_dask.learn.options import Options
 from cemi_dask.learn.weights import is_file_name
-from cemi_dask.pipeline.config import read_yaml
+from cemi_dask.pipeline.config import read_model
 from cemi_dask.pipeline.segment_data import SegmentData, SegmentSource, open_labelled
 from cemi_dask.pipeline.training_folder import MODEL, claim, is_first, refuse_another
 from cemi_dask.segment import Network
@@ -82,14 +81,7 @@ class SegmentTraining(Options):
 
 def load_segment_training(path: str | Path) -> SegmentTraining:
     """The config in a YAML file; ConfigError names each wrong key and what is valid."""
-    values = read_yaml(Path(path))
-    try:
-        return SegmentTraining.model_validate(values)
-    except ValidationError as error:
-        told = explain(error, given=values, model=SegmentTraining)
-        raise ConfigError(
-            f"{path}: {told}. Correct it; configs/train_segment*.yaml are examples."
-        ) from error
+    return read_model(Path(path), SegmentTraining, "configs/train_segment*.yaml")
 
 
 def train_segmenter(path: str | Path, *, out: Path | None = None, fresh: bool = False) -> Path:

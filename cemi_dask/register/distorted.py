@@ -55,18 +55,18 @@ def local_shifts(fixed: Prepared, moving: Prepared, found: Refined, *, steps: in
     return LocalShifts.pack(box, (rows, columns), shift, information)
 
 
-def explained(fixed: Prepared, moving: Prepared, found: Refined) -> float:
+def explained(fixed: Prepared, moving: Prepared, found: Refined) -> float | None:
     """The part of the structure in the overlap that agrees at the displacement `found`; 1: all.
 
     Noisy looks at one place correlate by sqrt(q_1 q_2), with q the part of each one's variance
-    that is not white noise: the score is compared with that. 1 where hardly any structure is.
+    that is not white noise: the score is compared with that. None where hardly any structure is.
     """
     structure = [
         1 - frame.noise_variance(frame.smooth_px) / max(variance, 1e-9)
         for frame, variance in zip((fixed, moving), found.variances, strict=True)
     ]
     if min(structure) < _TELLING:
-        return 1.0
+        return None
     return found.score / float(np.sqrt(structure[0] * structure[1]))
 
 

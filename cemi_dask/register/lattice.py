@@ -19,8 +19,6 @@ _ON_LINE = 0.15  # periods by which a peak may be off the nearest line
 _LEAST_SHARE = 0.15  # of the structure's variance that the wave must hold
 _BARE_SHARE = 0.8  # from there on, the overlap is a lattice whatever the peaks say
 _LEAST_AWAY_PX = 3.0  # between peaks, before they tell anything of a lattice
-_FAR_PX = 30  # how far from a peak lamellae are followed,
-_TRIED = 12  # and at how many places
 _STEPS = 3  # of Newton's method to the wave's frequency
 _SIDE_PX = 24  # least side of an overlap in which a frequency can be told
 
@@ -60,27 +58,6 @@ def find_lattice(
     )
     sigma = float(np.sqrt(max(phase, 0.0)) / (2 * np.pi) * np.hypot(*step))
     return Lattice(float(wave[0]), float(wave[1]), float(at[0]), float(at[1]), sigma)
-
-
-def steps_alike(
-    fixed: Prepared, moving: Prepared, place: tuple[float, float]
-) -> npt.NDArray[np.int64]:
-    """Steps (k, 2) in whole even px from `place` (dx, dy) to where lamellae would agree as well.
-
-    Whole periods of the overlap's strongest wave across the lamellae, or none, and any way
-    along them; empty where that wave holds hardly any of the overlap's structure.
-    """
-    seen = _overlap_waves(fixed, moving, np.round(place).astype(int))
-    if seen is None or seen[2] < _LEAST_SHARE:
-        return np.zeros((0, 2), np.int64)
-    axis = np.arange(-_FAR_PX, _FAR_PX + 1, 2)
-    steps = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    far = np.hypot(*steps.T)
-    steps = steps[(far >= _LEAST_AWAY_PX) & (far <= _FAR_PX)]
-    periods = steps @ seen[1]
-    off = np.abs(periods - np.round(periods))
-    # Those nearest to a line, of either sense and of all directions by chance.
-    return np.asarray(steps[np.argsort(off, kind="stable")[:_TRIED]], np.int64)
 
 
 def _overlap_waves(

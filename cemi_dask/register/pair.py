@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.errors import InputError
-from cemi_dask.overlap import PairShift, Peak, Reason, Status
+from cemi_dask.overlap import Lattice, PairShift, Peak, Reason, Status
 from cemi_dask.register.correlate import (
     Search,
     correlate,
@@ -21,18 +21,23 @@ from cemi_dask.register.correlate import (
     overlap_score,
 )
 from cemi_dask.register.distorted import explained, local_shifts, typical_displacement
-from cemi_dask.register.lattice import find_lattice, steps_alike
+from cemi_dask.register.lattice import find_lattice
 from cemi_dask.register.options import RegisterOptions
 from cemi_dask.register.prepare import Image, Prepared
 from cemi_dask.register.refine import Refined, refine
+from cemi_dask.register.repeats import repeats
 
 _MIN_TEXTURE = 0.35  # structure below this part of the (smoothed) noise cannot be matched
 _COARSE_VARIANCE_PX2 = 0.25  # of a peak that was not refined
 _LATTICE_SCORE = 0.5  # of a smoothed overlap; unrelated texture hardly reaches it
 _RIVAL = 0.75  # of the best significance or score: from there on a peak is worth a look
-_RIVAL_UNSURE = 0.5  # the same where the best hardly tells: whole px miss narrow peaks
+_RIVAL_UNSURE = 0.5  # the same where the best hardly tells
 _EXPLAINED = 0.5  # structure of the overlap that must agree,
 _TOGETHER = 1 / 3  # or that part of its parts must lie together: then it is distorted
+_KNOWN = 0.005  # part of the structure: how well noise is known
+_SAME = 0.98  # of the best score, or of the structure: as good as that
+_REPEAT_PX = 64  # steps within which an overlap may repeat itself
+_MOST_TRIED = 8  # of those steps
 _SIDE = 80  # percent of a frame's side beyond which an overlap is narrow
 _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half resolution
 
@@ -130,10 +135,16 @@ def measure_prepared(
     candidates = _refined(fixed, moving, candidates, options)
     if options.refine_steps and _telling(candidates[0], options.min_significance):
         candidates = _with_rivals(fixed, moving, candidates, options)
+    best, local, lattice = candidates[0], None, None
     status, reason = _verdict(candidates, options)
-    if status != "rejected" and not _explains(fixed, moving, candidates[0]):
+    agreeing = None if best.fine is None else explained(fixed, moving, best.fine)
+    if status != "rejected" and not _explains(fixed, moving, best, agreeing):
         status, reason = "rejected", "unexplained"
-    best, local = candidates[0], None
+    if status == "ambiguous":
+        decided = _decided(fixed, moving, candidates, agreeing, options)
+        status, reason, lattice = decided or (status, reason, None)
+        if status == "ok":
+            candidates = candidates[:1]  # no loop may choose another
     if status == "ok" and best.fine is not None:
         local = local_shifts(fixed, moving, best.fine, steps=options.refine_steps)
         # Beyond the smoothing, the squared difference is no measure of the miss any more.
@@ -141,12 +152,6 @@ def measure_prepared(
             best = candidates[0] = _centred(fixed, moving, best)
     peaks = tuple(Peak(c.dx_px, c.dy_px, c.score, c.cov_px2) for c in candidates)
     grey, overlap = _grey(fixed, moving, round(best.dx_px), round(best.dy_px))
-    lattice = None
-    second = max((c.score for c in candidates[1:]), default=0.0)
-    if status == "ambiguous" and _alike(candidates[0], second, options):
-        high = [c for c in candidates if c.score > _RIVAL * candidates[0].score]
-        lattice = find_lattice(fixed, moving, [(c.dx_px, c.dy_px) for c in high])
-        reason = reason if lattice is None else "lattice"
     return PairShift(i, j, peaks, status, grey, overlap, lattice, reason, local)
 
 
@@ -171,7 +176,7 @@ def find_candidates(
         box = overlap_boxes(shape, round(dx), round(dy))[0]
         if box.area_px < least:
             continue
-        score, n = overlap_score(a, b, round(dx), round(dy), ends=ends)
+        score, n = overlap_score(a, b, dx, dy, ends=ends)
         if n < least:
             continue
         area = found.correlation_area_px
@@ -242,24 +247,25 @@ def _at(candidate: Candidate, fine: Refined) -> Candidate:
 def _with_rivals(
     fixed: Prepared, moving: Prepared, candidates: list[Candidate], options: RegisterOptions
 ) -> list[Candidate]:
-    """The candidates, with those that lamellae alone would make as good as the best one.
+    """The candidates, with those that make as much of a repeating overlap as the best one.
 
     What was searched may hold plenty of texture beside an overlap of lamellae that all run
-    alike, in which pictures agree by chance more often than in what was searched. There the
-    places whole periods away and along the lamellae are tried as well: few of them are peaks.
+    alike, in which pictures agree by chance more often than in what was searched. There, where
+    another candidate comes close, and where part of the structure does not agree (the right
+    displacement may lie outside of what was searched), the places whole periods away are tried
+    as well: few of them are among the peaks.
     """
     best = candidates[0]
+    agreeing = None if best.fine is None else explained(fixed, moving, best.fine)
+    whole = agreeing is None or agreeing > 1 - 2 * _doubt(best, options)
     factor, a, b = _binned(fixed, moving, best.overlap_px)
-    x, y = round(best.dx_px / factor), round(best.dy_px / factor)
-    area = overlap_correlation_area(a, b, x, y)
-    if best.significance * np.sqrt(best.area_px / area) >= options.min_significance:
+    x, y = best.dx_px / factor, best.dy_px / factor
+    area = overlap_correlation_area(a, b, round(x), round(y))
+    telling = best.significance * np.sqrt(best.area_px / area) >= options.min_significance
+    if whole and telling and not _rivalled(candidates, options):
         return candidates
     found = list(candidates)
-    enough = (1 - 2 * _margin(best, options)) * overlap_score(a, b, x, y)[0]
-    for step in steps_alike(fixed, moving, (best.dx_px, best.dy_px)).tolist():
-        # Even steps keep the fraction of a pixel that rounding leaves: scores compare.
-        if overlap_score(a, b, x + step[0] // factor, y + step[1] // factor)[0] < enough:
-            continue
+    for step in repeats(a, b, (x, y), _REPEAT_PX // factor)[:_MOST_TRIED] * factor:
         place = best.dx_px + step[0], best.dy_px + step[1]
         fine = refine(fixed, moving, place, steps=options.refine_steps)
         if fine is not None and _alike(best, fine.score, options):
@@ -288,16 +294,42 @@ def _verdict(candidates: list[Candidate], options: RegisterOptions) -> tuple[Sta
     return ("ambiguous", "rival_peak") if _rivalled(candidates, options) else ("ok", "")
 
 
-def _explains(fixed: Prepared, moving: Prepared, best: Candidate) -> bool:
+def _explains(fixed: Prepared, moving: Prepared, best: Candidate, agreeing: float | None) -> bool:
     """Whether the candidate explains the overlap's structure, as one piece or in parts.
 
     The null of `find_candidates` knows of spectra only. Where whole colonies run alike, or a part
     of the overlap is periodic, other displacements agree far beyond it, but by a part alone.
     """
-    if best.fine is None or explained(fixed, moving, best.fine) >= _EXPLAINED:
+    if agreeing is None or agreeing >= _EXPLAINED:
         return True
     typical = typical_displacement(fixed, moving, (best.dx_px, best.dy_px))
     return typical is not None and typical.together >= _TOGETHER
+
+
+def _decided(
+    fixed: Prepared,
+    moving: Prepared,
+    candidates: list[Candidate],
+    agreeing: float | None,
+    options: RegisterOptions,
+) -> tuple[Status, Reason, Lattice | None] | None:
+    """An ambiguous pair that is a lattice, or told from its rivals after all; None: neither.
+
+    Where all structure agrees, noise alone is left, and what agrees by less is no rival.
+    """
+    best = candidates[0]
+    complete = agreeing is not None and abs(agreeing - 1) < _doubt(best, options)
+    rivals = [c for c in candidates[1:] if _alike(best, c.score, options)]
+    if not rivals and not complete:
+        return None
+    high = [c for c in candidates if c.score > _RIVAL * best.score] if rivals else [best]
+    lattice = find_lattice(fixed, moving, [(c.dx_px, c.dy_px) for c in high])
+    if lattice is not None:
+        return "ambiguous", "lattice", lattice
+    # Elsewhere the overlap is another one: scores do not compare, what is explained does.
+    parts = [explained(fixed, moving, c.fine) for c in candidates[1:] if c.fine is not None]
+    rivals_apart = any(part is None or part > _SAME for part in parts)
+    return None if rivals or rivals_apart else ("ok", "", None)
 
 
 def _rivalled(candidates: list[Candidate], options: RegisterOptions) -> bool:
@@ -309,13 +341,25 @@ def _rivalled(candidates: list[Candidate], options: RegisterOptions) -> bool:
 
 
 def _alike(best: Candidate, score: float, options: RegisterOptions) -> bool:
-    """Whether noise explains that another displacement scores less than the best.
+    """Whether another displacement scores as much as the best but for noise and a little more."""
+    noise = 3 * float(np.sqrt(2)) * _scatter(best, options)
+    return score > best.score - max(noise, (1 - _SAME) * best.score)
 
-    Smoothed white noise has an independent value every 4 pi s^2 px; the scores of two
-    displacements then scatter against each other by sqrt(2 / n) (1 - score^2). 3 times that.
+
+def _scatter(best: Candidate, options: RegisterOptions) -> float:
+    """Standard deviation of the score under noise.
+
+    Smoothed white noise has an independent value every 4 pi s^2 px; a correlation coefficient
+    of n values scatters by (1 - score^2) / sqrt(n) (Fisher 1915).
     """
     n = best.overlap_px / (4 * np.pi * options.smooth_px**2)
-    return score > best.score - 3 * float(np.sqrt(2 / n)) * (1 - best.score**2)
+    return float((1 - best.score**2) / np.sqrt(n))
+
+
+def _doubt(best: Candidate, options: RegisterOptions) -> float:
+    """By how much the part that is explained may miss 1 when all is: noise, and how well that
+    is known."""
+    return _KNOWN + 3 * _scatter(best, options) / max(best.score, 1e-6)
 
 
 def _margin(best: Candidate, options: RegisterOptions) -> float:

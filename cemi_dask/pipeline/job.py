@@ -169,6 +169,8 @@ class Job:
         self.link: str | None = None
         self.memory = {"client": peak_rss_bytes()}
         self.machine = machine(context.client)
+        # Written after each stage: thousands of input files take a while to become YAML.
+        self.config_yaml = context.config.to_yaml()
 
     def work(self, until: str) -> RunResult:
         """Run the stages up to `until` and write run.json after each one."""
@@ -230,7 +232,7 @@ class Job:
             },
             "warnings": context.warnings,
             "config": config.dump(),
-            "config_yaml": config.to_yaml(),
+            "config_yaml": self.config_yaml,
         }
 
 

@@ -63,7 +63,7 @@ class RegisterOptions(BaseModel):
         default=8, ge=2, description="Places along a video row where the next row is searched."
     )
     frames_per_item: int = Field(
-        default=8, ge=1, description="Frames whose pairs are measured together in one task."
+        default=16, ge=1, description="Frames whose pairs are measured together in one task."
     )
     max_unplaced_frames: int = Field(
         default=400,

@@ -191,11 +191,13 @@ def test_items_are_few_named_stable_and_of_plain_json():
         # What a resumed run gets is what JSON keeps.
         return json.loads(json.dumps(results))
 
-    first = register(frames, compute=ledger)
+    options = RegisterOptions(frames_per_item=6)
+    first = register(frames, options=options, compute=ledger)
     names = list(seen)
-    assert names == ["register-pair/stage-0-7", "register-pair/stage-8-10"]
+    # The left half of the tiles, and the right one.
+    assert names == ["register-pair/stage-0-9", "register-pair/stage-2-10"]
     seen.clear()
-    again = register(frames, compute=ledger)
+    again = register(frames, options=options, compute=ledger)
     assert list(seen) == names
     assert list(first.pairs()) == list(again.pairs())
 

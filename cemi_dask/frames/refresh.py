@@ -9,6 +9,7 @@ same, those that were bear other noise.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal
 
 import cv2
@@ -221,10 +222,14 @@ class _RefreshClock:
 
 def _thin(image: Grey) -> Grey:
     """Some columns (h, 64) of a picture, in stripes spread over its width."""
-    width = image.shape[1]
+    return np.concatenate([image[:, stripe] for stripe in _stripes(image.shape[1])], axis=1)
+
+
+@cache
+def _stripes(width: int) -> list[slice]:
     each = max(1, min(COLUMNS // STRIPES, width // STRIPES))
     starts = np.linspace(0, width - each, min(STRIPES, width)).astype(int)
-    return np.concatenate([image[:, s : s + each] for s in starts.tolist()], axis=1)
+    return [slice(s, s + each) for s in starts.tolist()]
 
 
 def _band(new: npt.NDArray[np.bool_], height: int) -> Band:

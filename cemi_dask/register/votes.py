@@ -93,9 +93,13 @@ def agree(votes: Sequence[Vote], shape: tuple[int, int]) -> RowOffset | None:
     close = apart <= limit
     total = np.array([_support(weight[row], probe[row]) for row in close])
     best = int(total.argmax())
-    # An offset near the winner is carried by the same votes: it is no rival.
-    rest = total[apart[best] > 3 * limit[best]]
-    if total[best] < _MIN_WEIGHT or (len(rest) and total[best] < _MARGIN * rest.max()):
+    # An offset near the winner is carried by the same votes: it is no rival. Nor do votes count
+    # for others that agree with the winner: at the far end of a long row they agree with many.
+    away = np.flatnonzero(apart[best] > 3 * limit[best])
+    against = [
+        _support(np.where(close[best], 0.0, weight)[close[k]], probe[close[k]]) for k in away
+    ]
+    if total[best] < max(_MIN_WEIGHT, _MARGIN * max(against, default=0.0)):
         return None
     members = np.flatnonzero(close[best])
     passed = [k for k in members if votes[int(k)].passed]

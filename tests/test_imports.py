@@ -20,6 +20,7 @@ BASE = {
     "overlap",
     "frameset",
     "explain",
+    "measures",
     "methods",
     "compute",
     "resample",
@@ -33,7 +34,7 @@ LAYERS = [
     SIBLINGS,
     {"report", "view", "simulate"},
     {"pipeline"},
-    {"cli_batch", "cli_train", "cli_evaluate", "cli_options"},
+    {"cli_batch", "cli_train", "cli_evaluate", "cli_options", "cli_view"},
     {"cli"},
 ]
 
@@ -126,7 +127,9 @@ def test_importing_is_light() -> None:
     assert shown.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", sorted(SIBLINGS | {"learn", "report", "simulate", "pipeline"}))
+@pytest.mark.parametrize(
+    "package", sorted(SIBLINGS | {"learn", "report", "view", "simulate", "pipeline"})
+)
 def test_packages_import_without_torch_or_matplotlib(package: str) -> None:
     code = (
         f"import sys, cemi_dask.{package}; "

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from cemi_dask import store
 from cemi_dask.errors import UnreadableError
 from cemi_dask.explain import explain
+from cemi_dask.measures import KNOWN, measures_of
 from cemi_dask.report import sections
 from cemi_dask.report.acquisition import acquisition_section
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData, read_run_folder
 from cemi_dask.report.frame_section import frame_section
 from cemi_dask.report.hardness_section import hardness_section
-from cemi_dask.report.measures import KNOWN, measures_of
 from cemi_dask.report.numbers import (
     cell_mean,
     count_text,

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from cemi_dask import __version__
 from cemi_dask.cli_batch import batch
 from cemi_dask.cli_evaluate import evaluate
+from cemi_dask.cli_export import export
 from cemi_dask.cli_options import crop_option, limits, pair, tile_options
 from cemi_dask.cli_train import train
 from cemi_dask.cli_view import view
@@ -53,6 +54,7 @@ app.add_typer(train)
 app.add_typer(evaluate)
 app.command()(batch)
 app.command()(view)
+app.command()(export)
 console = Console()
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see configs/", metavar="CONFIG.yaml")]

@@ -34,7 +34,7 @@ LAYERS = [
     SIBLINGS,
     {"report", "view", "simulate"},
     {"pipeline"},
-    {"cli_batch", "cli_train", "cli_evaluate", "cli_options", "cli_view"},
+    {"cli_batch", "cli_train", "cli_evaluate", "cli_options", "cli_view", "cli_export"},
     {"cli"},
 ]
 

@@ -8,6 +8,8 @@ from cemi_dask.store.atomic import (
     write_json_atomic,
     write_text_atomic,
 )
+from cemi_dask.store.export import export_mosaic
+from cemi_dask.store.export_cells import export_cells
 from cemi_dask.store.framestore import (
     FrameWriter,
     create_frames,
@@ -36,6 +38,8 @@ __all__ = [
     "Mosaic",
     "MosaicOptions",
     "create_frames",
+    "export_cells",
+    "export_mosaic",
     "fit_shard",
     "frame_count",
     "halve_labels",

@@ -2,6 +2,22 @@
 
 const OSD = globalThis.OpenSeadragon;
 
+// Tiles end at whole screen pixels, where their neighbours begin: no seam shows, and at 1 : 1
+// each pixel is one of the screen's.
+function onWholePixels({ context, tile }) {
+  const [scaleX, shiftX] = snapped(tile.position.x, tile.size.x);
+  const [scaleY, shiftY] = snapped(tile.position.y, tile.size.y);
+  context.transform(scaleX, 0, 0, scaleY, shiftX, shiftY);
+}
+
+// Scale and shift that move a side from `from`, `size` CSS px long, onto whole screen pixels.
+function snapped(from, size) {
+  const ratio = OSD.pixelDensityRatio;
+  const low = Math.round(from * ratio), high = Math.round((from + size) * ratio);
+  const scale = Math.max(1, high - low) / (size * ratio);
+  return [scale, low - from * ratio * scale];
+}
+
 export class ImageView {
   constructor(element, navigator, info) {
     this.info = info;
@@ -39,6 +55,7 @@ export class ImageView {
       // Turning and flipping would put the scale bar and the profiles in the wrong.
       event.preventDefaultAction = /^[rRfF0]$/.test(event.originalEvent.key);
     });
+    this.viewer.addHandler("tile-drawing", onWholePixels);
     for (const name of ["update-viewport", "resize", "open"]) {
       this.viewer.addHandler(name, () => this._changed());
     }
@@ -55,7 +72,9 @@ export class ImageView {
       width,
       height,
       tileSize,
-      tileOverlap: 0,
+      // With 0 OpenSeadragon would draw every tile one screen pixel too large.
+      tileOverlap: 1e-7,
+      hasTransparency: () => false, // or it clears the edges of neighbours, tile by tile
       minLevel: 0,
       maxLevel: levels - 1,
       getTileUrl: (level, col, row) => address(levels - 1 - level, row, col),
@@ -142,10 +161,15 @@ export class ImageView {
   }
 
   fullSize() {
+    const ratio = globalThis.devicePixelRatio || 1;
     const { x, y } = this.centre();
-    const { width, height } = this.info;
-    this.goTo(Math.min(width, Math.max(0, x)), Math.min(height, Math.max(0, y)),
-      1 / (globalThis.devicePixelRatio || 1));
+    const seen = this.size();
+    // Onto the screen's own pixels: half a pixel aside, every one would be a mean of four.
+    const onto = (middle, length, screen) => {
+      const half = (screen * ratio) / 2;
+      return Math.round(Math.min(length, Math.max(0, middle)) - half) + half;
+    };
+    this.goTo(onto(x, this.info.width, seen.width), onto(y, this.info.height, seen.height), 1 / ratio);
   }
 
   // Other grey levels: the new picture is laid over the old one, which goes when all is there.

@@ -24,6 +24,7 @@ BASE = {
     "methods",
     "compute",
     "resample",
+    "scalebar",
     "torchlib",
 }
 SIBLINGS = {"frames", "denoise", "register", "solve", "blend", "store", "segment", "analyse"}

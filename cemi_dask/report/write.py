@@ -26,10 +26,11 @@ from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Number, Page, render
 from cemi_dask.report.stitching_section import stitching_section
 from cemi_dask.report.style import drawing
+from cemi_dask.report.zoom_section import zoom_section
 
 
 def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Path:
-    """``report.html`` and ``figures/*.png`` of the run folder `out`; the path of the page.
+    """``report.html``, ``figures/*.png`` and the zoom of the run folder `out`; the page's path.
 
     Reads the run folder alone, and without `options` takes those of the run's own config. What
     the run has not made yet is left out with a line that names the stage that makes it. Raises
@@ -42,6 +43,7 @@ def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Pa
     with drawing():
         parts = [
             *sections.mosaic_sections(data, figures, options),
+            *zoom_section(data, options),
             *sections.map_sections(data, figures, options),
             hardness_section(data, figures),
             stitching_section(data, figures, options),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from math import floor, log10
 
 import numpy as np
 import numpy.typing as npt
 
 from cemi_dask.geometry import Box
+from cemi_dask.scalebar import with_scale_bar
 from cemi_dask.view.tiles import Array, TileReader, Window, known_pixels
 
 MOST_CROP_PX = 1 << 26
@@ -69,41 +69,3 @@ def as_shown(values: Array, window: Window) -> npt.NDArray[np.uint8]:
     scaled = (np.nan_to_num(values.astype(np.float32)) - window.low) * (255 / spread)
     grey = np.clip(np.rint(scaled), 0, 255)
     return np.asarray(np.where(known_pixels(values), grey, 0), np.uint8)
-
-
-def with_scale_bar(grey: npt.NDArray[np.uint8], pixel_um: float | None) -> npt.NDArray[np.uint8]:
-    """The picture with a bar of round length at its lower right, about a fifth of its width."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    height, width = grey.shape
-    image = Image.fromarray(grey)
-    draw = ImageDraw.Draw(image)
-    size = max(10, min(width, height) // 28)
-    unit = pixel_um or 1.0
-    length = round_length(width * unit / 5)
-    bar, text = length / unit, length_text(length, known=pixel_um is not None)
-    font = ImageFont.load_default(size)
-    wide = draw.textlength(text, font)
-    pad, thick = size * 0.6, max(3, size // 4)
-    box_w, box_h = max(bar, wide) + 2 * pad, size * 1.2 + thick + 2 * pad
-    right, low = width - pad, height - pad
-    draw.rectangle((right - box_w, low - box_h, right, low), fill=0)
-    middle = right - box_w / 2
-    draw.rectangle((middle - bar / 2, low - pad - thick, middle + bar / 2, low - pad), fill=255)
-    draw.text((middle, low - box_h + pad * 0.7), text, fill=255, font=font, anchor="mt")
-    return np.asarray(image)
-
-
-def round_length(longest: float) -> float:
-    """The largest of 1, 2, 5 x 10^k that is not longer than `longest`."""
-    power = 10.0 ** floor(log10(longest))
-    return max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9))
-
-
-def length_text(length: float, *, known: bool) -> str:
-    """A length in px or micrometres with the unit that suits it."""
-    if not known:
-        return f"{length:g} px"
-    if length >= 1000:
-        return f"{length / 1000:g} mm"
-    return f"{length:g} \u00b5m" if length >= 1 else f"{length * 1000:g} nm"

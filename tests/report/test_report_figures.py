@@ -30,10 +30,10 @@ from cemi_dask.report.style import (
     drawing,
     length_text,
     length_unit,
-    nice_length,
     png_bytes,
     strip_height,
 )
+from cemi_dask.scalebar import nice_length
 from cemi_dask.solve import loop_closures
 from tests.report.fake_run import (
     FakeRun,

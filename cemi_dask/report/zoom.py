@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,6 +24,7 @@ BACKGROUND = 24  # grey where the mosaic has no data
 FINEST = 4.0  # screen px per px at the end, unless stops say otherwise
 LEAST_ZOOM = 4.0  # a mosaic that is nearly as small as the screen needs no animation
 GIF_GREYS = 32
+PREVIEW_PX = 360  # width
 _MOST_PX = 1 << 24  # read for one picture
 
 
@@ -106,7 +108,7 @@ class Camera:
         self._factors = [mosaic.shape[1] / array.shape[1] for array in self._levels]
         self._pixel_um = mosaic.pixel_um
         self._height, self._width = size
-        self._window = mosaic.window or self._own_window()
+        self._window = store.sampled_window(self._levels[0])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -153,14 +155,6 @@ class Camera:
         grey = np.clip(np.rint(scaled), 0, 255)
         return np.asarray(np.where(has_data(part), grey, BACKGROUND), np.uint8)
 
-    def _own_window(self) -> tuple[float, float]:
-        values = np.asarray(self._levels[-1][:])
-        known = values[has_data(values)]
-        if not known.size:
-            return 0.0, 255.0
-        low, high = (float(v) for v in np.percentile(known, (0.5, 99.5)))
-        return low, max(high, low + 1e-6)
-
 
 def write_zoom(
     mosaic: store.Mosaic, folder: Path, options: ZoomOptions, *, target: tuple[float, float]
@@ -182,6 +176,40 @@ def write_zoom(
                 write(temporary, camera, flight)
             written.append(path)
     return written
+
+
+def preview(mosaic: store.Mosaic, options: ZoomOptions, *, target: tuple[float, float]) -> bytes:
+    """The same animation small enough for a page: WebP, PREVIEW_PX wide, every other picture.
+
+    Empty where the mosaic is too small for one.
+    """
+    from PIL import Image
+
+    flight = plan_flight(mosaic.shape, options, pixel_um=mosaic.pixel_um, target=target)
+    if flight is None:
+        return b""
+    share = PREVIEW_PX / options.width_px
+    camera = Camera(mosaic, (round(options.height_px * share), PREVIEW_PX))
+    # From the end, so that the last look is among them.
+    picked = range(len(flight.looks) - 1, -1, -2)[::-1]
+    looks = [flight.looks[k] for k in picked]
+    images = [
+        Image.fromarray(camera.picture(Look(k.x, k.y, k.scale * share))).convert("RGB")
+        for k in looks
+    ]
+    durations = [round(1000 * sum(flight.seconds[max(0, k - 1) : k + 1])) for k in picked]
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer,
+        "WEBP",
+        save_all=True,
+        append_images=images[1:],
+        duration=durations,
+        loop=0,
+        quality=25,
+        method=2,
+    )
+    return buffer.getvalue()
 
 
 def _write_gif(path: Path, camera: Camera, flight: Flight) -> None:

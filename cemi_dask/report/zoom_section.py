@@ -9,14 +9,14 @@ from cemi_dask.report.folder import RunFolderData
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Picture, Section
 from cemi_dask.report.sections import MADE_BY
-from cemi_dask.report.zoom import write_zoom
+from cemi_dask.report.zoom import preview, write_zoom
 
-MOST_BYTES = 5 << 20  # of an animation within the page, which is to stay below 10 MB
+SHOWN_PX = 480  # wide, on the page
 TITLE = ("zoom", "From the whole into detail")
 
 
 def zoom_section(data: RunFolderData, options: ReportOptions) -> list[Section]:
-    """Writes ``zoom.gif`` or ``zoom.mp4`` and shows the former; nothing where none is wanted.
+    """Writes ``zoom.gif`` or ``zoom.mp4`` and shows a small copy; nothing where none is wanted.
 
     Old ones are deleted first: they must not outlive the mosaic they show.
     """
@@ -40,15 +40,12 @@ def zoom_section(data: RunFolderData, options: ReportOptions) -> list[Section]:
     if not written:
         return []
     names = " and ".join(path.name for path in written)
-    gif = next((path for path in written if path.suffix == ".gif"), None)
-    if gif is None or gif.stat().st_size > MOST_BYTES:
-        return [Section(*TITLE, text=(f"The animation is {names}, beside this page.",))]
     picture = Picture(
-        gif.read_bytes(),
+        preview(data.mosaic, options.zoom, target=target),
         "Animation from the whole mosaic into one place",
-        f"Also as {names} in the run folder.",
+        f"Larger as {names}, beside this page.",
         "pixels",
-        options.zoom.width_px,
-        "image/gif",
+        min(options.zoom.width_px, SHOWN_PX),
+        "image/webp",
     )
     return [Section(*TITLE, pictures=(picture,))]

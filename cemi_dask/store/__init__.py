@@ -30,6 +30,7 @@ from cemi_dask.store.mosaic import (
 from cemi_dask.store.pyramid import halve_labels, halve_mean, write_pyramid
 from cemi_dask.store.tables import read_table, write_table
 from cemi_dask.store.thumbnail import thumbnail
+from cemi_dask.store.window import sample, sampled_window
 
 __all__ = [
     "CONTRACT",
@@ -50,6 +51,8 @@ __all__ = [
     "read_table",
     "remove_partial_files",
     "replacing",
+    "sample",
+    "sampled_window",
     "storing",
     "thumbnail",
     "write_frames",

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from cemi_dask.errors import ConfigError
 from cemi_dask.store.arrays import Array
@@ -14,8 +10,8 @@ from cemi_dask.store.atomic import replacing
 from cemi_dask.store.export_dzi import write_dzi
 from cemi_dask.store.export_png import write_png
 from cemi_dask.store.export_tiff import write_tiff
-from cemi_dask.store.mosaic import Mosaic, level_arrays, open_mosaic
-from cemi_dask.store.pyramid import display_window
+from cemi_dask.store.mosaic import level_arrays, open_mosaic
+from cemi_dask.store.window import sampled_window
 
 ENDINGS = {"tiff": ".tif", "ome-tiff": ".ome.tif", "dzi": ".dzi", "png": ".png"}
 PNG_LONG_SIDE_PX = 16_384  # more than that few programs open
@@ -35,9 +31,9 @@ def export_mosaic(
     ``tiff`` and ``ome-tiff`` are tiled BigTIFF pyramids of the stored values from `level` on (by
     default 0); ``dzi`` is a Deep Zoom folder and ``png`` one picture of `level` (by default the
     finest of at most 16 384 px), both 8-bit grey between the grey levels of `window` (by default
-    those stored for display; 0 and 1 for labels). Read and written strip by strip: memory does not
-    grow with the mosaic. ConfigError for options that do not fit, StoreError for what cannot be
-    read or written.
+    those that cut 0.5 % of the pixels at either side; 0 and 1 for labels). Read and written strip
+    by strip: memory does not grow with the mosaic. ConfigError for options that do not fit,
+    StoreError for what cannot be read or written.
     """
     mosaic = open_mosaic(path)
     levels = level_arrays(mosaic, label=label)
@@ -54,7 +50,7 @@ def export_mosaic(
         with replacing(target) as temporary:
             write_tiff(kept, temporary, pixel_um=pixel_um, ome=format == "ome-tiff", name=name)
         return target
-    shown = window or ((0.0, 1.0) if label else _display_window(mosaic, levels))
+    shown = window or ((0.0, 1.0) if label else sampled_window(levels[0]))
     if format == "dzi":
         if level not in {None, 0}:
             raise ConfigError("Deep Zoom holds all levels: leave --level out.")
@@ -73,14 +69,3 @@ def _first_level(levels: tuple[Array, ...], level: int | None, format: str) -> i
     if not 0 <= level < len(levels):
         raise ConfigError(f"There is no level {level}; the mosaic has 0 to {len(levels) - 1}.")
     return level
-
-
-def _display_window(mosaic: Mosaic, levels: tuple[Array, ...]) -> tuple[float, float]:
-    """The grey levels stored for display, else those that cut 0.5 % of the coarsest level."""
-    if mosaic.window is not None and mosaic.window[1] > mosaic.window[0]:
-        return mosaic.window
-    coarsest: npt.NDArray[Any] = np.asarray(levels[-1][:])
-    found = display_window(coarsest)
-    if found is None or not found[2] > found[1]:
-        return 0.0, 255.0
-    return found[1], found[2]

@@ -229,6 +229,21 @@ class LayerHandler(Handler):
             self.finish(await self.shared.read(lambda: layers.at(x, y)))
 
 
+class WindowHandler(Handler):
+    """Grey levels that suit a region."""
+
+    async def get(self) -> None:
+        """The levels to show the region of the query with."""
+        box = self.box()
+        if box.empty:
+            raise tornado.web.HTTPError(400, reason="Nothing of the mosaic lies there")
+        try:
+            found = await self.shared.read(lambda: self.shared.tiles.window_of(box))
+        except CemiError:
+            raise tornado.web.HTTPError(500, reason="This part of the mosaic is damaged") from None
+        self.finish({"low": found.low, "high": found.high})
+
+
 class CropHandler(Handler):
     """Crops of the mosaic as TIFF."""
 
@@ -293,6 +308,7 @@ def routes(shared: Shared) -> list[tuple[str, type[Handler], dict[str, Shared]]]
         (rf"/tile/label/([A-Za-z0-9_.-]{{1,64}})/{tile}", LabelTileHandler),
         (r"/map/([A-Za-z0-9_.-]{1,80})", MapHandler),
         (r"/layer/(profile|indents|frames|pairs|at)", LayerHandler),
+        (r"/window", WindowHandler),
         (r"/crop\.tif", CropHandler),
         (r".*", NothingHandler),
     ]

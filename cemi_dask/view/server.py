@@ -23,7 +23,7 @@ from cemi_dask.view.layers import Layers
 from cemi_dask.view.source import ViewSource
 from cemi_dask.view.tiles import TileReader
 
-READERS = 4  # threads that read and encode tiles
+READERS = 2  # threads that read and encode tiles
 MOST_WAITING = 512  # requests; further ones are told to come back later
 HEADER_BYTES, BODY_BYTES = 16 << 10, 1 << 10
 

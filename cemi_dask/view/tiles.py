@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from cemi_dask import store
 from cemi_dask.errors import StoreError
+from cemi_dask.geometry import Box
 from cemi_dask.view.source import ViewSource
 
 TILE_PX = 512
-CACHE_BYTES = 24 << 20  # of encoded tiles
+CACHE_BYTES = 12 << 20  # of encoded tiles
+MOST_SEEN_PX = 1 << 21  # read to know the grey levels of a region
 MOST_COARSEST_PX = 1 << 26  # a coarsest level of more has to be shrunk first
 LABEL_RGB = {"bcc": (230, 159, 0), "lamellar": (86, 180, 233)}  # as in the report
 OTHER_RGB = ((0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 114, 178))
@@ -120,18 +122,14 @@ class TileReader:
         inside = self.read(level, _region(row, col), name) != 0
         return palette_png(inside.astype(np.uint8), bytes((0, 0, 0, *self.colours[name])))
 
-    def _coarsest(self) -> Array:
-        height, width = self._levels[""][-1].shape
-        return self.read(self.level_count() - 1, (slice(0, height), slice(0, width)))
-
     def histogram(self, bins: int = 128) -> tuple[float, float, list[int]]:
-        """Lowest and highest grey level, and counts between them, of the coarsest level."""
-        values = self._coarsest()
-        known = values[known_pixels(values)].astype(np.float64)
+        """Lowest and highest grey level, and counts between them, of a sample of level 0."""
+        finest = self._levels[""][0]
+        known = store.sample(finest).astype(np.float64)
         if known.size == 0:
             return 0.0, 1.0, [0] * bins
         low, high = float(known.min()), float(known.max())
-        if values.dtype == np.uint8:
+        if finest.dtype == np.uint8:
             low, high = 0.0, 255.0
         elif high <= low:
             high = low + 1.0
@@ -139,16 +137,22 @@ class TileReader:
         return low, high, [int(n) for n in counts]
 
     def window(self) -> Window:
-        """The grey levels to show unless told otherwise: as stored, else 0.5 to 99.5 %."""
-        stored = self.mosaic.window
-        if stored is None or not stored[1] > stored[0]:
-            values = self._coarsest()
-            known = values[known_pixels(values)]
-            stored = (0.0, 255.0)
-            if known.size and known.max() > known.min():
-                low, high = (float(v) for v in np.percentile(known, (0.5, 99.5)))
-                stored = (low, high) if high > low else (float(known.min()), float(known.max()))
-        return Window(*stored)
+        """The grey levels to show unless told otherwise, from a sample of level 0."""
+        return Window(*store.sampled_window(self._levels[""][0]))
+
+    def window_of(self, box: Box) -> Window:
+        """The grey levels that cut 0.5 % at either side of a region (px of level 0)."""
+        level, last = 0, self.level_count() - 1
+        while level < last and box.area_px > MOST_SEEN_PX * 4**level:
+            level += 1
+        step = 2**level
+        y, x = slice(box.y0 // step, -(-box.y1 // step)), slice(box.x0 // step, -(-box.x1 // step))
+        values = self.read(level, (y, x))
+        known = values[known_pixels(values)]
+        if not known.size or known.min() == known.max():
+            return self.window()
+        low, high = (float(v) for v in np.percentile(known, (0.5, 99.5)))
+        return Window(low, high) if high > low else Window(float(known.min()), float(known.max()))
 
 
 def halving(levels: tuple[Any, ...]) -> list[Any]:

@@ -57,7 +57,7 @@ def test_stops_are_visited_in_micrometres_and_the_number_of_pictures_is_bounded(
 def test_the_end_shows_the_stored_pixels_in_the_right_place(mosaic: store.Mosaic) -> None:
     stored = mosaic.levels[0].compute()
     shown = Camera(mosaic, (90, 160)).picture(Look(1200, 400, 4))
-    low, high = mosaic.window or (0, 255)
+    low, high = store.sampled_window(store.level_arrays(mosaic)[0])
     # Pixel 1200 has its middle in the middle of the screen, between its pixels 79 and 80.
     y = np.rint(400 + (np.arange(50) - 44.5) / 4).astype(int)
     x = np.rint(1200 + (np.arange(160) - 79.5) / 4).astype(int)
@@ -104,8 +104,8 @@ def test_a_small_mosaic_needs_none_and_a_large_one_its_pyramid(
 def test_the_report_shows_it_and_null_takes_it_away(tmp_path: Path) -> None:
     run = write_view_run(tmp_path / "run", replace(SMALL, shape=(420, 1600)))
     page = write_report(run, options=ReportOptions(zoom=QUICK)).read_text("utf-8")
-    assert "data:image/gif;base64," in page
+    assert "data:image/webp;base64," in page
     assert (run / "zoom.gif").is_file()
     page = write_report(run, options=ReportOptions(zoom=None)).read_text("utf-8")
-    assert "image/gif" not in page
+    assert "image/webp" not in page
     assert not (run / "zoom.gif").exists()

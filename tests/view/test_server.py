@@ -171,6 +171,15 @@ def test_a_crop_is_a_tiff_with_its_pixel_size(server: ViewServer, run_folder: Pa
     assert max(white) in (22, 23, 24)
 
 
+def test_contrast_can_suit_what_is_seen(server: ViewServer, run_folder: Path) -> None:
+    stored = (
+        store.open_mosaic(run_folder / "mosaic.ome.zarr").levels[0][100:300, 900:1400].compute()
+    )
+    found = ask_json(server, "/window?x0=900&y0=100&x1=1400&y1=300")
+    assert [found["low"], found["high"]] == pytest.approx(np.percentile(stored, (0.5, 99.5)))
+    assert ask(server, "/window?x0=0&y0=-9&x1=5&y1=-1")[0] == 400
+
+
 REFUSED = [
     "/../run.json",
     "/static/../run.json",
@@ -200,6 +209,7 @@ REFUSED = [
     "/map/../info",
     "/map/sigma",
     "/layer/cells",
+    "/window?x0=1",
     "/layer/at?x=a&y=1",
     "/layer/at?x=1",
     "/layer/frames?x0=0&y0=0&x1=1e400&y1=1",

@@ -15,6 +15,7 @@ export const profile = () => ask("layer/profile");
 export const indents = () => ask("layer/indents");
 export const frames = (box) => ask(`layer/frames?${boxQuery(box)}`);
 export const pairs = (box) => ask(`layer/pairs?${boxQuery(box)}`);
+export const windowOf = (box) => ask(`window?${boxQuery(box)}`);
 export const at = (x, y) => ask(`layer/at?x=${x.toFixed(2)}&y=${y.toFixed(2)}`);
 
 export function cropAddress(box, level, window, bar) {

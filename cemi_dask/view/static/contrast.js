@@ -22,7 +22,7 @@ export class Contrast {
   }
 
   set(window, tell = true) {
-    this.window = { low: window.low, high: window.high };
+    this.window = { low: Number(window.low.toPrecision(5)), high: Number(window.high.toPrecision(5)) };
     this.low.value = this._step(window.low);
     this.high.value = this._step(window.high);
     this._show();

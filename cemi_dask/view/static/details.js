@@ -55,13 +55,20 @@ export class Details {
     ];
   }
 
+  // Where there are folders, the name alone; the whole path as a hint.
+  _file(path) {
+    const shown = element("span", (path || "").split(/[\\/]/).pop());
+    shown.title = path || "";
+    return shown;
+  }
+
   _frames({ frames, frame_count: count }) {
     if (!count) return [];
     const list = element("ul", "", "frames");
     for (const frame of frames) {
       const item = element("li");
       item.tabIndex = 0;
-      item.append(element("strong", `Frame ${frame.frame}`), element("span", frame.file || ""));
+      item.append(element("strong", `Frame ${frame.frame}`), this._file(frame.file));
       const time = frame.time_s === null || frame.time_s === undefined ? "" : `at ${numberText(frame.time_s)} s`;
       const number = frame.source_index === undefined ? "" : `picture ${frame.source_index}`;
       const sigma = frame.sigma_x_px === null || frame.sigma_x_px === undefined ? ""

@@ -208,6 +208,13 @@ class Page {
     byId("full").addEventListener("click", () => this.view.fullSize());
     byId("in").addEventListener("click", () => this._zoom(1.6));
     byId("out").addEventListener("click", () => this._zoom(1 / 1.6));
+    byId("suit").addEventListener("click", async () => {
+      try {
+        this.contrast.set(await api.windowOf(this.view.visible()));
+      } catch (error) {
+        say(error.message);
+      }
+    });
     byId("link").addEventListener("click", () => this._copyLink());
     byId("png").addEventListener("click", () => this._savePng());
     for (const [id, bar] of [["tiff", false], ["tiffbar", true]]) {

@@ -63,19 +63,11 @@ export class Profiles {
     const [least, most] = limits(measure);
     const y = (value) => low - ((value - least) / (most - least)) * (low - top);
     pen.textBaseline = "middle";
-    pen.lineWidth = 1;
-    for (const tick of ticks(least, most, low - top > 60 ? 4 : 3)) {
-      pen.strokeStyle = "rgba(154, 166, 178, 0.18)";
-      pen.beginPath();
-      pen.moveTo(0, Math.round(y(tick)) + 0.5);
-      pen.lineTo(width, Math.round(y(tick)) + 0.5);
-      pen.stroke();
-      pen.fillStyle = SOFT;
-      pen.textAlign = "right";
-      pen.fillText(numberText(tick), width - 8, Math.max(top - 4, y(tick) - 7));
-    }
+    const marks = ticks(least, most, low - top > 60 ? 5 : 4);
+    this._grid(pen, marks, y, width);
     this._band(pen, measure, xs, y, colour);
     this._curve(pen, measure, xs, y, colour);
+    this._scale(pen, marks, y, width);
     this._names(pen, measure, top, colour, t);
     const value = this.chosen.get(measure.column);
     if (this.chosenX !== null && value !== null && value !== undefined) {
@@ -85,6 +77,33 @@ export class Profiles {
       pen.arc(t.x + this.chosenX * t.scale, Math.max(top, Math.min(low, y(value))), 4.5, 0, 7);
       pen.fill();
       pen.stroke();
+    }
+  }
+
+  _grid(pen, marks, y, width) {
+    pen.lineWidth = 1;
+    pen.strokeStyle = "rgba(154, 166, 178, 0.18)";
+    for (const mark of marks) {
+      pen.beginPath();
+      pen.moveTo(0, Math.round(y(mark)) + 0.5);
+      pen.lineTo(width, Math.round(y(mark)) + 0.5);
+      pen.stroke();
+    }
+  }
+
+  // Numbers at the right, on a backing that keeps curves out of them; none on top of another.
+  _scale(pen, marks, y, width) {
+    pen.textAlign = "right";
+    let free = Infinity;
+    for (const mark of marks) {
+      if (free - y(mark) < 13) continue; // from below upwards
+      const text = numberText(mark);
+      const wide = pen.measureText(text).width;
+      pen.fillStyle = "rgba(23, 27, 32, 0.85)";
+      pen.fillRect(width - wide - 12, y(mark) - 7, wide + 12, 14);
+      pen.fillStyle = SOFT;
+      pen.fillText(text, width - 6, y(mark) + 0.5);
+      free = y(mark);
     }
   }
 

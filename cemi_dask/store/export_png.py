@@ -17,7 +17,7 @@ from cemi_dask.store.strips import TILE_PX, as_grey, read_part
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _UP = 2  # filter: the difference from the row above
 _MOST_PX = 2**31 - 1
-_STRIP_BYTES = 64 << 20
+_STRIP_BYTES = 32 << 20
 _PART_PX = 8192
 
 
@@ -36,8 +36,9 @@ def write_png(array: Array, target: Path, *, window: tuple[float, float]) -> Non
         file.write(_SIGNATURE)
         # 8 bits, grey, deflate, adaptive filters, not interlaced
         _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-        # Whole tiles high where a strip of that height is small enough.
-        tall = max(1, min(TILE_PX, _STRIP_BYTES // width))
+        tall = TILE_PX  # or a half, a quarter of it, so that few chunks are read twice
+        while tall > 1 and tall * width > _STRIP_BYTES:
+            tall //= 2
         for y in range(0, height, tall):
             rows = _strip(array, y, tall, window)
             filtered = np.empty((len(rows), width + 1), np.uint8)

@@ -2,7 +2,7 @@
 
 import { INK, LINES, SOFT } from "./colours.js";
 import { prepare } from "./overlay.js";
-import { numberText, ticks } from "./scale.js";
+import { numberText, ticks, uncertainText } from "./scale.js";
 
 const GAP = 10; // between rows, px
 const TOP = 18; // above each curve, for its name
@@ -151,9 +151,7 @@ export class Profiles {
       Math.abs(x - at) < Math.abs(this.data.x[best] - at) ? k : best, 0);
     const wide = pen.measureText(measure.title + unit).width;
     pen.fillStyle = SOFT;
-    const error = measure.errors[near];
-    const text = numberText(measure.values[near]) + (error ? ` ± ${numberText(error)}` : "");
-    pen.fillText(text, 26 + wide + 14, top - 10);
+    pen.fillText(uncertainText(measure.values[near], measure.errors[near], ""), 26 + wide + 14, top - 10);
   }
 }
 

@@ -182,7 +182,9 @@ def exporting(path: Path, name: str, out: Path) -> None:
     subprocess.run(command, check=True)
     wall = time.perf_counter() - begun
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    rows = [[name, wall, target.stat().st_size / 1e6, used.ru_maxrss / 1e3]]
+    files = [target, *target.parent.glob(f"{target.stem}_files/*/*")]
+    size = sum(file.stat().st_size for file in files)
+    rows = [[name, wall, size / 1e6, used.ru_maxrss / 1e3]]
     # ru_maxrss is that of the largest child so far: an upper bound.
     show(["format", "wall s", "MB", "peak memory, at most, MB"], rows)
 

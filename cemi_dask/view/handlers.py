@@ -50,7 +50,7 @@ SECURITY = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Server": "cemi",
 }
-_NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,12})?([eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?")
 _KEPT = "private, max-age=86400, immutable"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,6 +91,27 @@ def test_pixels_without_data_are_transparent_in_every_type_of_mosaic() -> None:
         assert alpha[2, 3] == 0
         assert (np.delete(alpha.ravel(), 2 * 8 + 3) == 255).all()
         assert (grey[0, 0], grey[7, 7]) == (0, 255)
+
+
+def test_a_float_mosaic_without_pixel_size_is_shown_between_any_grey_levels(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(0, 1e-6, (600, 700)).astype(np.float32)
+    values[:9] = np.nan
+    options = store.MosaicOptions(shard_px=1024, chunk_px=256)
+    chunks = options.shard_shape(values.shape)
+    store.write_mosaic(
+        da.from_array(values, chunks=chunks), tmp_path / "m", pixel_um=None, options=options
+    )
+    with ViewServer(open_source(tmp_path / "m")) as server:
+        known = ask_json(server, "/info")
+        low, high = known["window"]["low"], known["window"]["high"]
+        assert low == pytest.approx(np.nanpercentile(values, 0.5), rel=0.1)
+        status, body, _ = ask(server, f"/tile/mosaic/0/0/0.png?low={low!r}&high={high!r}")
+        assert status == 200
+        picture = np.asarray(Image.open(io.BytesIO(body)).convert("LA"))
+        assert (picture[:9, :, 1] == 0).all()
+        shown = picture[9:, :, 0].astype(float)
+        expected = np.clip((values[9:512, :512] - low) / (high - low) * 255, 0, 255)
+        assert np.abs(shown - expected).max() <= 1.1
 
 
 def test_a_label_tile_shows_the_label_alone(server: ViewServer, run_folder: Path) -> None:

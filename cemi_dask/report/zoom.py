@@ -150,9 +150,7 @@ class Camera:
         return with_scale_bar(np.asarray(drawn, np.uint8), size_um)
 
     def _grey(self, part: npt.NDArray[Any]) -> Grey:
-        low, high = self._window
-        scaled = (np.nan_to_num(part.astype(np.float32)) - low) * (255 / max(high - low, 1e-9))
-        grey = np.clip(np.rint(scaled), 0, 255)
+        grey = store.as_grey(part, self._window)
         return np.asarray(np.where(has_data(part), grey, BACKGROUND), np.uint8)
 
 

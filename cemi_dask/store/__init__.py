@@ -28,6 +28,7 @@ from cemi_dask.store.mosaic import (
     write_mosaic,
 )
 from cemi_dask.store.pyramid import halve_labels, halve_mean, write_pyramid
+from cemi_dask.store.strips import as_grey
 from cemi_dask.store.tables import read_table, write_table
 from cemi_dask.store.thumbnail import thumbnail
 from cemi_dask.store.window import sample, sampled_window
@@ -38,6 +39,7 @@ __all__ = [
     "Legend",
     "Mosaic",
     "MosaicOptions",
+    "as_grey",
     "create_frames",
     "export_cells",
     "export_mosaic",

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from cemi_dask import store
 from cemi_dask.geometry import Box
 from cemi_dask.scalebar import with_scale_bar
-from cemi_dask.view.tiles import Array, TileReader, Window, known_pixels
+from cemi_dask.view.tiles import TileReader, Window
 
 MOST_CROP_PX = 1 << 26
 
@@ -47,8 +45,9 @@ def tiff_crop(tiles: TileReader, crop: Crop) -> bytes:
     values = tiles.read(crop.level, crop.region)
     pixel_um = tiles.mosaic.pixel_um
     step_um = None if pixel_um is None else pixel_um * 2**crop.level
-    if crop.window is not None:
-        values = with_scale_bar(as_shown(values, crop.window), step_um)
+    window = crop.window
+    if window is not None:
+        values = with_scale_bar(store.as_grey(values, (window.low, window.high)), step_um)
     buffer = io.BytesIO()
     per_cm = 1e4 / step_um if step_um else 1.0
     tifffile.imwrite(
@@ -61,11 +60,3 @@ def tiff_crop(tiles: TileReader, crop: Crop) -> bytes:
         metadata={"axes": "YX", **({"PhysicalSizeX": step_um} if step_um else {})},
     )
     return buffer.getvalue()
-
-
-def as_shown(values: Array, window: Window) -> npt.NDArray[np.uint8]:
-    """Pixels as 8-bit grey between the levels of `window`; black where there are no data."""
-    spread = max(window.high - window.low, 1e-12)
-    scaled = (np.nan_to_num(values.astype(np.float32)) - window.low) * (255 / spread)
-    grey = np.clip(np.rint(scaled), 0, 255)
-    return np.asarray(np.where(known_pixels(values), grey, 0), np.uint8)

@@ -5,6 +5,7 @@ import { numberText, sigmaText } from "./scale.js";
 
 const FONT = "12px system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
 const MOST_TEXT = 400; // labels at once
+const MOST_CELLS = 20_000; // drawn one by one
 
 // A drawing area of the size of `canvas` on the page, in CSS px.
 export function prepare(canvas) {
@@ -60,6 +61,11 @@ export class Overlay {
   _drawMap({ pen, width, height, t }) {
     const { map, opacity } = this.map;
     pen.globalAlpha = opacity;
+    if (map.values.length * map.values[0].length > MOST_CELLS) {
+      this._drawMapAsPicture(pen, map, t);
+      pen.globalAlpha = 1;
+      return;
+    }
     const xs = map.x_edges.map((v) => Math.round(t.x + v * t.scale));
     const ys = map.y_edges.map((v) => Math.round(t.y + v * t.scale));
     for (let col = 0; col + 1 < xs.length; col++) {
@@ -73,6 +79,26 @@ export class Overlay {
       }
     }
     pen.globalAlpha = 1;
+  }
+
+  // Fine grids, a pixel per cell, stretched: cells that are not measurable are grey, not hatched.
+  _drawMapAsPicture(pen, map, t) {
+    if (this.picture?.map !== map) {
+      const canvas = document.createElement("canvas");
+      canvas.width = map.values[0].length;
+      canvas.height = map.values.length;
+      const small = canvas.getContext("2d");
+      map.values.forEach((line, row) => line.forEach((value, col) => {
+        small.fillStyle = colourOf(value, map.low, map.high) || "#5b666f";
+        small.fillRect(col, row, 1, 1);
+      }));
+      this.picture = { map, canvas };
+    }
+    const [x0, x1] = [map.x_edges[0], map.x_edges.at(-1)];
+    const [y0, y1] = [map.y_edges[0], map.y_edges.at(-1)];
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(this.picture.canvas, t.x + x0 * t.scale, t.y + y0 * t.scale,
+      (x1 - x0) * t.scale, (y1 - y0) * t.scale);
   }
 
   _hatch(pen) {

@@ -24,8 +24,10 @@ def view(
 
     def say(server: ViewServer) -> None:
         print(f"The mosaic is shown at {server.url}", flush=True)
+        if server.elsewhere:
+            print(f"From other machines: {server.elsewhere}", flush=True)
         if server.token:
-            print("Whoever has this link can see it. The connection is not encrypted.", flush=True)
+            print("Whoever has the link can see it. The connection is not encrypted.", flush=True)
         print("End with Ctrl-C.", flush=True)
         if browser:
             import webbrowser

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from cemi_dask import store
 from cemi_dask.geometry import Box
 from cemi_dask.scalebar import with_scale_bar
-from cemi_dask.view.tiles import TileReader, Window
+from cemi_dask.view.tiles import Array, TileReader, Window
 
-MOST_CROP_PX = 1 << 26
+MOST_CROP_PX = 1 << 25
+_ROWS = 256  # made grey at once: numbers on the way are larger
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def tiff_crop(tiles: TileReader, crop: Crop) -> bytes:
     step_um = None if pixel_um is None else pixel_um * 2**crop.level
     window = crop.window
     if window is not None:
-        values = with_scale_bar(store.as_grey(values, (window.low, window.high)), step_um)
+        values = with_scale_bar(_shown(values, window), step_um)
     buffer = io.BytesIO()
     per_cm = 1e4 / step_um if step_um else 1.0
     tifffile.imwrite(
@@ -60,3 +64,11 @@ def tiff_crop(tiles: TileReader, crop: Crop) -> bytes:
         metadata={"axes": "YX", **({"PhysicalSizeX": step_um} if step_um else {})},
     )
     return buffer.getvalue()
+
+
+def _shown(values: Array, window: Window) -> npt.NDArray[np.uint8]:
+    """Pixels as 8-bit grey between the levels of `window`."""
+    grey = np.empty(values.shape, np.uint8)
+    for y in range(0, len(values), _ROWS):
+        grey[y : y + _ROWS] = store.as_grey(values[y : y + _ROWS], (window.low, window.high))
+    return grey

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from cemi_dask.view.tiles import TileReader
 
 READERS = 2  # threads that read and encode tiles
 MOST_WAITING = 512  # requests; further ones are told to come back later
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound to)
 HEADER_BYTES, BODY_BYTES = 16 << 10, 1 << 10
 
 
@@ -84,8 +86,15 @@ class ViewServer:
     def url(self) -> str:
         """The address of the page, with the token where there is one."""
         host = self._shared.access.host
-        if host in {"0.0.0.0", "::", ""}:  # noqa: S104 (compared with, not bound to)
-            host = "localhost"
+        return self.address("localhost" if host in EVERYWHERE else host)
+
+    @property
+    def elsewhere(self) -> str:
+        """The address for other machines; empty where they cannot reach this server."""
+        return self.address(socket.gethostname()) if self._shared.access.host in EVERYWHERE else ""
+
+    def address(self, host: str) -> str:
+        """The address of the page by that name of this machine."""
         shown = f"[{host}]" if ":" in host else host
         token = f"?token={self.token}" if self.token else ""
         return f"http://{shown}:{self.port}/{token}"

@@ -149,7 +149,7 @@ export class LayerPanel {
 
   showMapLegend(map) {
     this.legend.replaceChildren(...(map ? [
-      element("p", { className: "soft", text: "Darker is more. 1 to 99 % of the cells. Hatched: not measurable." }),
+      element("p", { className: "soft", text: "Darker is more. 1 to 99 % of the cells. Hatched or grey: not measurable." }),
       colourBar(VIRIDIS, map.low, map.high, map.unit),
     ] : []));
   }

@@ -51,6 +51,7 @@ SECURITY = {
     "Server": "cemi",
 }
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?")
+FARTHEST_PX = 1e9  # no mosaic is that large
 _KEPT = "private, max-age=86400, immutable"
 
 
@@ -226,6 +227,8 @@ class LayerHandler(Handler):
             self.finish(await self.shared.read(lambda: getattr(layers, kind)(box)))
         else:
             x, y = self.number("x"), self.number("y")
+            if max(abs(x), abs(y)) > FARTHEST_PX:
+                raise tornado.web.HTTPError(400, reason="That place is far from any mosaic")
             self.finish(await self.shared.read(lambda: layers.at(x, y)))
 
 

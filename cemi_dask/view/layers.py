@@ -7,6 +7,7 @@ a number that is not known is None.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import floor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -106,7 +107,7 @@ class Layers:
             return {"x": [], "values": [], "errors": []}
         unknown = pd.Series(np.nan, index=points.index)
         return {
-            "x": plain(np.asarray(points["x_um"], np.float64) / self._pixel_um),
+            "x": plain(self._px(points[["x_um"]], "x")),
             "values": plain(np.asarray(points["hardness"], np.float64)),
             "errors": plain(np.asarray(points.get("hardness_error", unknown), np.float64)),
         }
@@ -162,7 +163,8 @@ class Layers:
             inside = (np.abs(left - x) <= half_x) & (np.abs(top - y) <= half_y)
             if inside.any():
                 found["cell"] = self._cell(int(np.flatnonzero(inside)[0]))
-        point = Box(int(y), int(x), int(y) + 1, int(x) + 1)
+        row, col = floor(y), floor(x)
+        point = Box(row, col, row + 1, col + 1)
         here = np.flatnonzero(self._touching(self._corners, point))
         found["frame_count"] = len(here)
         found["frames"] = [self._frame(int(n)) for n in here[:MOST_FRAMES_HERE]]
@@ -207,10 +209,14 @@ class Layers:
         return [float(v) for v in np.append(low, low[-1] + wide[-1])]
 
     def _px(self, table: pd.DataFrame, name: str) -> Floats:
-        """Places or sizes `name` of a table in px; tables of older runs state micrometres alone."""
+        """Places or sizes `name` of a table in px; tables of older runs state micrometres alone.
+
+        In tables (0, 0) is the middle of the first pixel; here it is that pixel's outer corner.
+        """
+        corner = 0.5 if name in {"x", "y"} else 0.0
         if f"{name}_px" in table.columns:
-            return np.asarray(table[f"{name}_px"], np.float64)
-        return np.asarray(table[f"{name}_um"], np.float64) / (self._pixel_um or np.nan)
+            return np.asarray(table[f"{name}_px"], np.float64) + corner
+        return np.asarray(table[f"{name}_um"], np.float64) / (self._pixel_um or np.nan) + corner
 
     def _frame_size(self) -> tuple[float, float]:
         """(width, height) of a frame: the mosaic ends where its outermost frames do."""

@@ -113,7 +113,7 @@ def test_a_cell_reads_the_same_numbers_as_cells_csv(browser: Browser, run_folder
         value, error = (float(part) for part in shown.rpartition(" ")[0].split(" ± "))
         assert value == pytest.approx(factor * cell[column], abs=factor * cell[f"{column}_se"] / 10)
         assert error == pytest.approx(factor * cell[f"{column}_se"], rel=0.05)
-    assert browser.eval("cemi.profiles.chosenX") == pytest.approx(cell["x_px"])
+    assert browser.eval("cemi.profiles.chosenX") == pytest.approx(cell["x_px"] + 0.5)
     browser.page.keyboard.press("Escape")
     assert browser.eval("document.getElementById('details').hidden")
 

@@ -160,9 +160,10 @@ def test_maps_and_profiles_are_those_of_the_tables(server: ViewServer, run_folde
     np.testing.assert_allclose(np.array(shown["values"], float), grid, rtol=1e-12)
     assert shown["x_edges"][0] == pytest.approx(0, abs=1e-6)
     assert shown["x_edges"][-1] == pytest.approx(SMALL.shape[1])
+    assert shown["y_edges"] == pytest.approx(np.linspace(0, SMALL.shape[0], 4))
     profile = pd.read_csv(run_folder / "tables" / "profile.csv")
     curves = ask_json(server, "/layer/profile")
-    np.testing.assert_allclose(curves["x"], profile["x_px"])
+    np.testing.assert_allclose(curves["x"], profile["x_px"] + 0.5)
     np.testing.assert_allclose(
         curves["measures"][0]["values"], 100 * profile["bcc_fraction"], rtol=1e-12
     )
@@ -234,6 +235,7 @@ REFUSED = [
     "/window?x0=1",
     "/layer/at?x=a&y=1",
     "/layer/at?x=1",
+    "/layer/at?x=1e300&y=1",
     "/layer/frames?x0=0&y0=0&x1=1e400&y1=1",
     "/crop.tif?x0=0&y0=0&x1=0&y1=0&level=0",
     "/crop.tif?x0=0&y0=0&x1=9&y1=9&level=-1",

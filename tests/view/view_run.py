@@ -27,6 +27,9 @@ def write_view_run(out: Path, fake: fake_run.FakeRun) -> Path:
     frames = fake_run.frames_table(fake, rng)
     positions = fake_run.positions_table(fake, frames, rng)
     cells = fake_run.cells_table(fake, rng)
+    # As a run writes them: (0, 0) is the middle of the first pixel.
+    cells[["x_px", "y_px"]] -= 0.5
+    cells[["x_um", "y_um"]] -= 0.5 * fake.um
     tables = {
         "frames": frames,
         "positions": positions,

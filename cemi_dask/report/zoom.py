@@ -130,7 +130,8 @@ class Camera:
                 f"The coarsest level of {array.store_path} is too large to draw it small. Write "
                 "the pyramid first."
             )
-        part = np.asarray(array[y0:y1, x0:x1]) if x1 > x0 and y1 > y0 else np.zeros((1, 1), "u1")
+        aside = x1 <= x0 or y1 <= y0  # nothing of the mosaic is seen
+        part = np.zeros((1, 1)) if aside else store.read_part(array, y0, x0, (y1 - y0, x1 - x0))
         grey = self._grey(part)
         moved = np.array(
             [

@@ -28,7 +28,7 @@ from cemi_dask.store.mosaic import (
     write_mosaic,
 )
 from cemi_dask.store.pyramid import halve_labels, halve_mean, write_pyramid
-from cemi_dask.store.strips import as_grey
+from cemi_dask.store.strips import as_grey, read_part
 from cemi_dask.store.tables import read_table, write_table
 from cemi_dask.store.thumbnail import thumbnail
 from cemi_dask.store.window import sample, sampled_window
@@ -50,6 +50,7 @@ __all__ = [
     "level_arrays",
     "open_frame_store",
     "open_mosaic",
+    "read_part",
     "read_table",
     "remove_partial_files",
     "replacing",

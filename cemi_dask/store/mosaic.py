@@ -154,12 +154,16 @@ def _level_arrays(path: Path, attributes: dict[str, Any]) -> tuple[Array, ...]:
 def _level_names(path: Path, attributes: dict[str, Any]) -> list[str]:
     try:
         datasets = attributes["ome"]["multiscales"][0]["datasets"]
-        return [str(dataset["path"]) for dataset in datasets]
+        names = [str(dataset["path"]) for dataset in datasets]
     except (KeyError, IndexError, TypeError) as error:
         raise StoreError(
             f"{path} is a zarr group without OME-Zarr 0.5 multiscales, so it is no mosaic. "
             "A run that was stopped before its mosaic was finished leaves one: run it again."
         ) from error
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise StoreError(f"{path} names a level {name!r}, which does not lie in that folder.")
+    return names
 
 
 def _open_levels(path: Path, attributes: dict[str, Any], layer: str) -> tuple[da.Array, ...]:

@@ -97,13 +97,9 @@ class TileReader:
 
         Raises StoreError where the files are damaged.
         """
-        try:
-            return np.asarray(self._levels[label][level][region])
-        except (RuntimeError, ValueError, OSError) as error:
-            raise StoreError(
-                f"Cannot read level {level} of {self.mosaic.path}: {error}. A file is damaged; "
-                "write it anew."
-            ) from error
+        y, x = region
+        size = y.stop - y.start, x.stop - x.start
+        return store.read_part(self._levels[label][level], y.start, x.start, size)
 
     def picture(self, level: int, row: int, col: int, window: Window) -> bytes:
         """A tile of the mosaic as PNG, grey between the levels of `window`."""

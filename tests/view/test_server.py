@@ -319,6 +319,19 @@ def test_a_label_with_a_path_for_a_name_is_left_out(run_folder: Path, tmp_path: 
     assert open_source(copy).labels == ("bcc",)
 
 
+def test_a_level_outside_of_the_mosaic_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "m"
+    shutil.copytree(run_folder / "mosaic.ome.zarr", copy)
+    (copy / "0").rename(tmp_path / "elsewhere")
+    group = copy / "zarr.json"
+    for level in ("../elsewhere", str(tmp_path / "elsewhere")):
+        described = json.loads(group.read_text())
+        described["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = level
+        group.write_text(json.dumps(described))
+        with pytest.raises(StoreError, match="does not lie in that folder"):
+            open_source(copy)
+
+
 def test_a_mosaic_alone_is_shown_and_a_run_without_one_is_told(
     run_folder: Path, tmp_path: Path
 ) -> None:

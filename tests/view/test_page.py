@@ -38,6 +38,18 @@ def browser(run_folder: Path, tmp_path: Path) -> Iterator[Browser]:
         assert all(url.startswith((own, "blob:", "data:")) for url in page.requests)
 
 
+def settle(browser: Browser) -> None:
+    """Wait until nothing moves and every tile is drawn, however slow the machine is."""
+    before = None
+    for _ in range(100):
+        now = browser.eval("[cemi.view.transform(), cemi.view.loaded(), cemi.drawing === null]")
+        if now == before and now[1] and now[2]:
+            return
+        before = now
+        browser.page.wait_for_timeout(150)
+    raise AssertionError(f"still moving or loading: {now}")
+
+
 def pixels(picture: Path | bytes) -> np.ndarray:
     source = io.BytesIO(picture) if isinstance(picture, bytes) else picture
     return np.asarray(Image.open(source).convert("RGB"), int)
@@ -62,14 +74,13 @@ def test_panning_and_zooming_reach_the_stored_pixels(browser: Browser, run_folde
     page.mouse.down()
     page.mouse.move(left + 300, top + 250, steps=4)
     page.mouse.up()
-    page.wait_for_timeout(900)
+    settle(browser)
     assert browser.eval("cemi.view.centre()")["x"] > 9300
     page.mouse.wheel(0, -240)
-    page.wait_for_timeout(900)
+    settle(browser)
     assert browser.eval("cemi.view.scale()") > 0.55
     browser.click("#full")
-    page.wait_for_timeout(900)
-    browser.wait(LOADED)
+    settle(browser)
     assert browser.eval("cemi.view.scale()") == pytest.approx(1, rel=1e-6)
     assert browser.eval("document.getElementById('zoom').textContent") == "1 : 1"
     t = browser.eval("cemi.view.transform()")
@@ -90,7 +101,7 @@ def test_a_cell_reads_the_same_numbers_as_cells_csv(browser: Browser, run_folder
     before = pixels(browser.shot("view-before"))
     browser.click("[data-layer=lamella_width_um]")
     browser.wait("cemi.overlay.map !== null")
-    browser.page.wait_for_timeout(300)
+    settle(browser)
     after = pixels(browser.shot("view-heat-map"))
     colourful = np.ptp(after, axis=2) > 40
     assert colourful[:, 300:].sum() > 10 * (np.ptp(before, axis=2) > 40)[:, 300:].sum() + 10_000
@@ -121,20 +132,19 @@ def test_a_cell_reads_the_same_numbers_as_cells_csv(browser: Browser, run_folder
 def test_layers_contrast_and_a_shared_link(browser: Browser) -> None:
     for layer in ("frames", "links", "indents"):
         browser.click(f"[data-layer={layer}]")
-    browser.page.wait_for_timeout(400)
+    settle(browser)
     browser.shot("view-frames-and-doubtful-pairs")
     browser.eval("cemi.view.goTo(12000, 2000, 0.35, true)")
     browser.click("[data-layer=seams]")
     browser.wait("cemi.overlay.pairs !== null")
-    browser.page.wait_for_timeout(600)
-    browser.wait(LOADED)
+    settle(browser)
     browser.shot("view-seams")
     for layer in ("frames", "links", "indents", "seams"):
         browser.click(f"[data-layer={layer}]")
     for label in ("bcc", "lamellar"):
         browser.click(f"[data-layer={label}]")
     browser.eval("cemi.contrast.set({ low: 20, high: 200 })")
-    browser.page.wait_for_timeout(600)
+    settle(browser)
     browser.wait(f"{LOADED} && cemi.view.viewer.world.getItemCount() === 3")
     seen = pixels(browser.shot("view-labels"))
     link = browser.eval("location.href")
@@ -144,7 +154,7 @@ def test_layers_contrast_and_a_shared_link(browser: Browser) -> None:
     browser.goto(link)
     browser.wait(READY)
     browser.wait(f"{LOADED} && cemi.view.viewer.world.getItemCount() === 3")
-    browser.page.wait_for_timeout(600)
+    settle(browser)
     again = pixels(browser.shot("view-from-link"))
     left, top = map(round, stage(browser))
     part = np.s_[top + 20 : top + 400, left + 20 : left + 900]
@@ -153,8 +163,7 @@ def test_layers_contrast_and_a_shared_link(browser: Browser) -> None:
 
 def test_a_view_is_saved_as_png_and_as_tiff(browser: Browser, tmp_path: Path) -> None:
     browser.eval("cemi.view.goTo(12000, 2000, 0.25, true)")
-    browser.page.wait_for_timeout(400)
-    browser.wait(LOADED)
+    settle(browser)
     size = browser.eval("cemi.view.size()")
     for button, name in (("#png", "view.png"), ("#tiffbar", "bar.tif"), ("#tiff", "view.tif")):
         with browser.page.expect_download() as download:
@@ -177,15 +186,15 @@ def test_a_narrow_screen_and_the_keyboard(run_folder: Path, tmp_path: Path) -> N
         browser.goto(server.url)
         browser.wait(READY)
         browser.page.keyboard.press("l")
-        browser.page.wait_for_timeout(300)
+        settle(browser)
         browser.shot("view-narrow")
         assert browser.eval("document.documentElement.scrollWidth") <= 420
         browser.page.keyboard.press("1")
-        browser.page.wait_for_timeout(900)
+        settle(browser)
         assert browser.eval("cemi.view.scale()") == pytest.approx(1, rel=1e-6)
         browser.page.focus("#image .openseadragon-canvas")
         before = browser.eval("cemi.view.centre().x")
         browser.page.keyboard.press("ArrowRight")
-        browser.page.wait_for_timeout(900)
+        settle(browser)
         assert browser.eval("cemi.view.centre().x") > before
         assert browser.errors == []

@@ -24,6 +24,7 @@ function say(text) {
 class Page {
   constructor(info) {
     this.info = info;
+    this.drawing = null;
     document.title = `${info.name} – cemi view`;
     byId("name").textContent = info.name;
     byId("size").textContent = this._sizeText();

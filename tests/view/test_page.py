@@ -198,3 +198,16 @@ def test_a_narrow_screen_and_the_keyboard(run_folder: Path, tmp_path: Path) -> N
         settle(browser)
         assert browser.eval("cemi.view.centre().x") > before
         assert browser.errors == []
+
+
+def test_the_link_with_its_token_is_all_that_is_needed(run_folder: Path, tmp_path: Path) -> None:
+    source = open_source(run_folder)
+    with chromium(tmp_path) as browser, ViewServer(source, host="0.0.0.0") as server:
+        assert "?token=" in server.url
+        browser.goto(server.url)
+        browser.wait(READY)
+        settle(browser)
+        assert server.token in browser.eval("location.href")  # so that a copied link opens as well
+        assert any("/tile/mosaic/" in url for url in browser.requests)
+        assert not any(server.token in url for url in browser.requests[1:])
+        assert browser.errors == []

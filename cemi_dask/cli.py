@@ -19,8 +19,10 @@ from typer.core import TyperGroup
 from cemi_dask import __version__
 from cemi_dask.cli_batch import batch
 from cemi_dask.cli_evaluate import evaluate
+from cemi_dask.cli_export import export
 from cemi_dask.cli_options import crop_option, limits, pair, tile_options
 from cemi_dask.cli_train import train
+from cemi_dask.cli_view import view
 from cemi_dask.errors import CemiError, ConfigError, RunError
 
 # Everything heavy (dask, zarr, torch, matplotlib) is imported inside the commands, so that
@@ -51,6 +53,8 @@ app = typer.Typer(
 app.add_typer(train)
 app.add_typer(evaluate)
 app.command()(batch)
+app.command()(view)
+app.command()(export)
 console = Console()
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see configs/", metavar="CONFIG.yaml")]

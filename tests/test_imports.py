@@ -20,9 +20,11 @@ BASE = {
     "overlap",
     "frameset",
     "explain",
+    "measures",
     "methods",
     "compute",
     "resample",
+    "scalebar",
     "torchlib",
 }
 SIBLINGS = {"frames", "denoise", "register", "solve", "blend", "store", "segment", "analyse"}
@@ -33,7 +35,7 @@ LAYERS = [
     SIBLINGS,
     {"report", "view", "simulate"},
     {"pipeline"},
-    {"cli_batch", "cli_train", "cli_evaluate", "cli_options"},
+    {"cli_batch", "cli_train", "cli_evaluate", "cli_options", "cli_view", "cli_export"},
     {"cli"},
 ]
 
@@ -126,7 +128,9 @@ def test_importing_is_light() -> None:
     assert shown.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", sorted(SIBLINGS | {"learn", "report", "simulate", "pipeline"}))
+@pytest.mark.parametrize(
+    "package", sorted(SIBLINGS | {"learn", "report", "view", "simulate", "pipeline"})
+)
 def test_packages_import_without_torch_or_matplotlib(package: str) -> None:
     code = (
         f"import sys, cemi_dask.{package}; "

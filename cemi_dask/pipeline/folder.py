@@ -41,6 +41,8 @@ class RunFolder:
         "figures",
         "run.json",
         "report.html",
+        "zoom.gif",
+        "zoom.mp4",
         "dask-report.html",
     )
 

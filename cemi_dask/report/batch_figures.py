@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cemi_dask.measures import Measure
 from cemi_dask.report.folder import RunFolderData
 from cemi_dask.report.map_figures import colour_limits, colour_map, draw_map, few_ticks
-from cemi_dask.report.measures import Measure, cell_edges, places, to_grid
+from cemi_dask.report.measures import cell_edges, places, to_grid
 from cemi_dask.report.style import BLUE, WIDTH_IN, length_unit, new_figure
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from cemi_dask import store
+from cemi_dask.measures import Measure, measures_of
 from cemi_dask.report.batch_figures import side_by_side
 from cemi_dask.report.folder import RunFolderData, read_run_folder
-from cemi_dask.report.measures import Measure, measures_of
 from cemi_dask.report.numbers import cell_mean, count_text, duration_text, uncertain
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Page, Picture, Section, Table, render

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from cemi_dask.geometry import Box
+from cemi_dask.measures import Measure, measures_of
 from cemi_dask.report.folder import RunFolderData
-from cemi_dask.report.measures import Measure, measures_of, places
+from cemi_dask.report.measures import places
 from cemi_dask.report.mosaic_figures import Detail
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.style import Unit, length_unit

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cemi_dask.measures import FloatArray, Measure, measure_named
 from cemi_dask.report.map_figures import few_ticks
-from cemi_dask.report.measures import FloatArray, Measure, measure_named
 from cemi_dask.report.style import BLUE, FAINT, INK, WIDTH_IN, new_figure, stacked
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cemi_dask.measures import Measure, measure_named
 from cemi_dask.report import hardness_figures
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData
 from cemi_dask.report.hardness_figures import signed
-from cemi_dask.report.measures import Measure, measure_named
 from cemi_dask.report.numbers import count_text
 from cemi_dask.report.page import Picture, Section, Table
 

@@ -22,8 +22,8 @@ from cemi_dask.report.style import (
     WIDTH_IN,
     colour_bar,
     length_unit,
-    nice_length,
 )
+from cemi_dask.scalebar import nice_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

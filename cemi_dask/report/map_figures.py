@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from cemi_dask.errors import ConfigError
-from cemi_dask.report.measures import FloatArray, Measure, cell_edges, places, to_grid
+from cemi_dask.measures import FloatArray, Measure
+from cemi_dask.report.measures import cell_edges, places, to_grid
 from cemi_dask.report.style import (
     BLUE,
     FAINT,

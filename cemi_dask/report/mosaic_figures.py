@@ -19,11 +19,11 @@ from cemi_dask.report.style import (
     length_text,
     length_unit,
     new_figure,
-    nice_length,
     on_picture,
     stacked,
     strip_height,
 )
+from cemi_dask.scalebar import nice_length
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

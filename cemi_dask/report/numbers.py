@@ -8,7 +8,7 @@ from math import floor, isfinite, log10
 import numpy as np
 import pandas as pd
 
-from cemi_dask.report.measures import Measure
+from cemi_dask.measures import Measure
 
 THIN = "\u202f"  # narrow no-break space between groups of three digits
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cemi_dask.report.zoom_options import ZoomOptions
+
 
 class ReportOptions(BaseModel):
     """What the report shows, and how large. The defaults print well and stay below 10 MB."""
@@ -21,4 +23,5 @@ class ReportOptions(BaseModel):
     page_dpi: int = Field(default=200, ge=72, le=600, description="Of the figures in the page.")
     detail_count: int = Field(default=3, ge=0, le=12, description="Detail crops at full size.")
     detail_px: int = Field(default=480, ge=128, le=2048, description="Width of a detail crop.")
+    zoom: ZoomOptions | None = ZoomOptions()
     rejected_rows: int = Field(default=50, ge=0, description="Unused frames listed by name.")

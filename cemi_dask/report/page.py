@@ -13,7 +13,8 @@ from cemi_dask.report.style import data_uri
 class Picture:
     """A figure in the page: its PNG, what it shows in words, and its caption.
 
-    ``plot`` pictures fill the width; ``pixels`` are shown at one screen pixel per pixel.
+    ``plot`` pictures fill the width; ``pixels`` are shown at one screen pixel per pixel. `media`
+    is what the bytes are, where they are no PNG.
     """
 
     png: bytes
@@ -21,11 +22,12 @@ class Picture:
     caption: str = ""
     kind: Literal["plot", "pixels"] = "plot"
     width_px: int = 0
+    media: str = "image/png"
 
     @property
     def uri(self) -> str:
         """The picture as a data URI."""
-        return data_uri(self.png)
+        return data_uri(self.png, self.media)
 
 
 @dataclass(frozen=True)

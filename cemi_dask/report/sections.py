@@ -9,11 +9,12 @@ import pandas as pd
 
 from cemi_dask import denoise, store
 from cemi_dask.errors import StoreError
+from cemi_dask.measures import measures_of
 from cemi_dask.report import map_figures, mosaic_figures
 from cemi_dask.report.details import choose_details
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import FramePair, RunFolderData
-from cemi_dask.report.measures import cell_edges, measures_of
+from cemi_dask.report.measures import cell_edges
 from cemi_dask.report.numbers import bytes_text, count_text, duration_text
 from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Section, Table

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -130,9 +129,9 @@ def png_bytes(figure: Figure, dpi: float) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(png: bytes) -> str:
-    """The PNG as a data URI, so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def data_uri(picture: bytes, media: str = "image/png") -> str:
+    """The picture as a data URI, so that the page needs no other file."""
+    return f"data:{media};base64," + base64.b64encode(picture).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -151,12 +150,6 @@ def length_unit(width_px: float, pixel_um: float | None) -> Unit:
     if width_px * pixel_um >= 1000:
         return Unit("mm", 1000.0 / pixel_um, 1000.0)
     return Unit("µm", 1.0 / pixel_um, 1.0)
-
-
-def nice_length(longest: float) -> float:
-    """The largest of 1, 2, 5 x 10^k that is not longer than `longest`."""
-    power = 10.0 ** floor(log10(longest))
-    return max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9))
 
 
 def length_text(value: float, unit: str) -> str:

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from cemi_dask import store
 from cemi_dask.errors import UnreadableError
 from cemi_dask.explain import explain
+from cemi_dask.measures import KNOWN, measures_of
 from cemi_dask.report import sections
 from cemi_dask.report.acquisition import acquisition_section
 from cemi_dask.report.figure_folder import FigureFolder
 from cemi_dask.report.folder import RunFolderData, read_run_folder
 from cemi_dask.report.frame_section import frame_section
 from cemi_dask.report.hardness_section import hardness_section
-from cemi_dask.report.measures import KNOWN, measures_of
 from cemi_dask.report.numbers import (
     cell_mean,
     count_text,
@@ -26,10 +26,11 @@ from cemi_dask.report.options import ReportOptions
 from cemi_dask.report.page import Number, Page, render
 from cemi_dask.report.stitching_section import stitching_section
 from cemi_dask.report.style import drawing
+from cemi_dask.report.zoom_section import zoom_section
 
 
 def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Path:
-    """``report.html`` and ``figures/*.png`` of the run folder `out`; the path of the page.
+    """``report.html``, ``figures/*.png`` and the zoom of the run folder `out`; the page's path.
 
     Reads the run folder alone, and without `options` takes those of the run's own config. What
     the run has not made yet is left out with a line that names the stage that makes it. Raises
@@ -42,6 +43,7 @@ def write_report(out: Path | str, *, options: ReportOptions | None = None) -> Pa
     with drawing():
         parts = [
             *sections.mosaic_sections(data, figures, options),
+            *zoom_section(data, options),
             *sections.map_sections(data, figures, options),
             hardness_section(data, figures),
             stitching_section(data, figures, options),

@@ -8,6 +8,8 @@ from cemi_dask.store.atomic import (
     write_json_atomic,
     write_text_atomic,
 )
+from cemi_dask.store.export import export_mosaic
+from cemi_dask.store.export_cells import export_cells
 from cemi_dask.store.framestore import (
     FrameWriter,
     create_frames,
@@ -20,13 +22,16 @@ from cemi_dask.store.mosaic import (
     Mosaic,
     MosaicOptions,
     fit_shard,
+    level_arrays,
     open_mosaic,
     write_label,
     write_mosaic,
 )
 from cemi_dask.store.pyramid import halve_labels, halve_mean, write_pyramid
+from cemi_dask.store.strips import as_grey, read_part
 from cemi_dask.store.tables import read_table, write_table
 from cemi_dask.store.thumbnail import thumbnail
+from cemi_dask.store.window import sample, sampled_window
 
 __all__ = [
     "CONTRACT",
@@ -34,16 +39,23 @@ __all__ = [
     "Legend",
     "Mosaic",
     "MosaicOptions",
+    "as_grey",
     "create_frames",
+    "export_cells",
+    "export_mosaic",
     "fit_shard",
     "frame_count",
     "halve_labels",
     "halve_mean",
+    "level_arrays",
     "open_frame_store",
     "open_mosaic",
+    "read_part",
     "read_table",
     "remove_partial_files",
     "replacing",
+    "sample",
+    "sampled_window",
     "storing",
     "thumbnail",
     "write_frames",

@@ -18,6 +18,7 @@ from cemi_dask.errors import ConfigError, StoreError
 from cemi_dask.geometry import Box, ChunkGrid
 from cemi_dask.store import metadata
 from cemi_dask.store.arrays import (
+    Array,
     ArraySpec,
     Codec,
     check_shards,
@@ -133,7 +134,24 @@ def open_mosaic(path: Path | str) -> Mosaic:
     return Mosaic(folder, levels, _pixel_um(folder, attributes), _label_names(folder), window)
 
 
-def _open_levels(path: Path, attributes: dict[str, Any], layer: str) -> tuple[da.Array, ...]:
+def level_arrays(mosaic: Mosaic, *, label: str | None = None) -> tuple[Array, ...]:
+    """The zarr arrays of a mosaic's levels, or of a label's: slicing one reads only its chunks.
+
+    For readers of many small regions; the lazy `levels` are cut into shards, which are larger.
+    Raises StoreError where there is no such label.
+    """
+    if label is None:
+        return _level_arrays(mosaic.path, metadata.read_group(mosaic.path))
+    mosaic.label(label)  # refuses a name that is none
+    folder = mosaic.path / "labels" / label
+    return _level_arrays(folder, metadata.read_group(folder))
+
+
+def _level_arrays(path: Path, attributes: dict[str, Any]) -> tuple[Array, ...]:
+    return tuple(open_array(path / name, "read") for name in _level_names(path, attributes))
+
+
+def _level_names(path: Path, attributes: dict[str, Any]) -> list[str]:
     try:
         datasets = attributes["ome"]["multiscales"][0]["datasets"]
         names = [str(dataset["path"]) for dataset in datasets]
@@ -142,8 +160,15 @@ def _open_levels(path: Path, attributes: dict[str, Any], layer: str) -> tuple[da
             f"{path} is a zarr group without OME-Zarr 0.5 multiscales, so it is no mosaic. "
             "A run that was stopped before its mosaic was finished leaves one: run it again."
         ) from error
-    levels = []
     for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise StoreError(f"{path} names a level {name!r}, which does not lie in that folder.")
+    return names
+
+
+def _open_levels(path: Path, attributes: dict[str, Any], layer: str) -> tuple[da.Array, ...]:
+    levels = []
+    for name in _level_names(path, attributes):
         array = open_array(path / name, "read")
         if array.ndim != 2:
             raise StoreError(

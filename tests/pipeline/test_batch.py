@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from cemi_dask.errors import ConfigError
+from cemi_dask.measures import measures_of
 from cemi_dask.pipeline import RunResult, run, run_many
 from cemi_dask.pipeline.batch_list import list_ingots
-from cemi_dask.report.measures import measures_of
 from tests.pipeline.conftest import Words, contents, reused, same_results, write_config
 from tests.pipeline.pictures import cut
 

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cemi_dask.measures import measures_of
 from cemi_dask.report import ReportOptions
 from cemi_dask.report.hardness_figures import fit_line, p_text, scatter_plots
 from cemi_dask.report.link_figures import Links, link_status, residual_vectors, seam_steps
 from cemi_dask.report.map_figures import heat_maps, profiles, vertical_stretch
-from cemi_dask.report.measures import cell_edges, measures_of, to_grid
+from cemi_dask.report.measures import cell_edges, to_grid
 from cemi_dask.report.mosaic_figures import crop_figure, fold_count, overview, tinted, to_rgb
 from cemi_dask.report.numbers import cell_mean, count_text, duration_text, uncertain
 from cemi_dask.report.quality_figures import (
@@ -29,10 +30,10 @@ from cemi_dask.report.style import (
     drawing,
     length_text,
     length_unit,
-    nice_length,
     png_bytes,
     strip_height,
 )
+from cemi_dask.scalebar import nice_length
 from cemi_dask.solve import loop_closures
 from tests.report.fake_run import (
     FakeRun,

@@ -1,0 +1,34 @@
+// Colours shared by all layers. The map is viridis, reversed: darker is more.
+const HEX =
+  "fde725fbe723f8e621f6e620f4e61ef1e51defe51cece51beae51ae7e419e5e419e2e418dfe318dde318dae319d8e219" +
+  "d5e21ad2e21bd0e11ccde11dcae11fc8e020c5e021c2df23c0df25bddf26bade28b8de29b5de2bb2dd2db0dd2faddc30" +
+  "aadc32a8db34a5db36a2da37a0da399dd93b9bd93c98d83e95d84093d74190d7438ed6458bd64689d54886d54984d44b" +
+  "81d34d7fd34e7cd2507ad15177d15375d05473d05670cf576ece586ccd5a69cd5b67cc5c65cb5e63cb5f60ca605ec962" +
+  "5cc8635ac86458c76556c66754c56852c56950c46a4ec36b4cc26c4ac16d48c16e46c06f44bf7042be7140bd723fbc73" +
+  "3dbc743bbb753aba7638b97737b87835b77934b67932b67a31b57b2fb47c2eb37c2db27d2cb17e2ab07f29af7f28ae80" +
+  "27ad8126ad8125ac8225ab8224aa8323a98322a88422a78521a68521a58520a48620a3861fa2871fa1871fa1881fa088" +
+  "1f9f881f9e891e9d891e9c891e9b8a1f9a8a1f998a1f988b1f978b1f968b1f958b1f948c20938c20928c20928c21918c" +
+  "21908d218f8d218e8d228d8d228c8d228b8d238a8d23898e23888e24878e24868e25858e25848e25838e26828e26828e" +
+  "26818e27808e277f8e277e8e287d8e287c8e297b8e297a8e29798e2a788e2a778e2a768e2b758e2b748e2c738e2c728e" +
+  "2c718e2d718e2d708e2e6f8e2e6e8e2e6d8e2f6c8e2f6b8e306a8e30698e31688e31678e31668e32658e32648e33638d" +
+  "33628d34618d34608d355f8d355e8d365d8d365c8d375b8d375a8c38598c38588c39568c39558c3a548c3a538b3b528b" +
+  "3b518b3c508b3c4f8a3d4e8a3d4d8a3e4c8a3e4a893e49893f48893f4788404688404588414487414287424186424086" +
+  "423f85433e85433d84443b84443a8344398345388245378145358146348046337f46327e46307e472f7d472e7c472d7b" +
+  "472c7a472a7a482979482878482677482576482475482374482173482071481f70481d6f481c6e481b6d481a6c48186a" +
+  "481769481668481467471365471164471063470e61470d60460b5e460a5d46085c46075a450559450457440256440154";
+
+export const VIRIDIS = Array.from({ length: 256 }, (_, i) => "#" + HEX.slice(6 * i, 6 * i + 6));
+export const LINES = ["#56b4e9", "#2fc79a", "#ff9e5e", "#e6a5cb", "#f0c64a", "#a6b8ff"];
+export const FRAME = "#f5d76e";
+export const STATUS = { ambiguous: "#ffb000", rejected: "#ff6a5c", empty: "#cf9bff" };
+export const INDENT = "#ff7ab6";
+export const SELECTED = "#ffffff";
+export const INK = "#e8ebee";
+export const SOFT = "#9aa6b2";
+
+// The colour of a value between two limits; null where the value is unknown.
+export function colourOf(value, low, high) {
+  if (value === null || !Number.isFinite(value)) return null;
+  const share = (value - low) / (high - low);
+  return VIRIDIS[Math.max(0, Math.min(255, Math.round(255 * share)))];
+}

@@ -288,19 +288,32 @@ def analyse(
 
 
 @app.command()
-def status(out: Annotated[Path, typer.Argument(help="run folder")]) -> None:
-    """Say how far a run is, from its folder alone."""
-    from cemi_dask.pipeline.status import read_status
+def status(
+    out: Annotated[Path, typer.Argument(help="run folder, or folder of a batch")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False,
+) -> None:
+    """Say how far a run or a batch is, from its folder alone."""
+    import json
 
-    state = read_status(out)
-    table = Table(
-        "stage", "state", "items finished", "wall s", title=f"{state.name}: {state.state}"
-    )
-    for row in state.rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
-    for note in state.notes:
-        print(note)
+    from cemi_dask.pipeline.status import read_statuses
+
+    found = read_statuses(out)
+    if as_json:
+        print(json.dumps([state.as_json() for state in found], indent=2))
+        return
+    for state in found:
+        ago = "" if state.told_s_ago is None else f", last news {state.told_s_ago:.0f} s ago"
+        table = Table(
+            *("stage", "state", "items finished", "wall s", "speed", "left"),
+            title=f"{state.name}: {state.state}{ago if state.state == 'running' else ''}",
+        )
+        for row in state.stages:
+            items = str(row.done) if row.total is None else f"{row.done} of {row.total}"
+            wall = "" if row.wall_s is None else f"{row.wall_s:.1f}"
+            table.add_row(*map(escape, (row.stage, row.state, items, wall, row.speed, row.left)))
+        console.print(table)
+        for note in state.notes:
+            print(note)
 
 
 @app.command()

@@ -121,7 +121,7 @@ class Batch:
     def work(self, at_once: int) -> None:
         """Run the ingots in order, `at_once` side by side."""
         lines = Lines()
-        if link := dashboard_link(self.places.client):
+        if link := dashboard_link(self.places):
             lines.say(f"Dashboard: {link}")
         with ThreadPoolExecutor(at_once, thread_name_prefix="ingot") as pool:
             futures = {pool.submit(self._one, n): n for n in range(len(self.ingots))}

@@ -24,6 +24,7 @@ from cemi_dask.pipeline.cluster_options import (
     JobOptions,
     LocalOptions,
 )
+from cemi_dask.pipeline.monitor.plugin import CemiMonitor
 
 # Resident bytes of a worker that has imported everything and done nothing (measured).
 WORKER_BASE = 300 << 20
@@ -90,7 +91,20 @@ def open_client(options: AnyCluster) -> Iterator[Client]:
         _opened(options) as client,
     ):
         client.register_plugin(WorkerManners(embedded=isinstance(options, LocalOptions)))
+        _watch(client)
         yield client
+
+
+def _watch(client: Client) -> None:
+    """Add the page /cemi and the metrics of runs to the scheduler; without them work goes on."""
+    try:
+        client.register_plugin(CemiMonitor())
+    except (ImportError, AttributeError, TypeError) as error:
+        warnings.warn(
+            f"The scheduler does not take the page /cemi ({error}): install the same cemi_dask "
+            "there.",
+            stacklevel=2,
+        )
 
 
 def _opened(options: AnyCluster) -> Any:

@@ -17,8 +17,12 @@ from cemi_dask.pipeline.config import RunConfig
 from cemi_dask.pipeline.execute import LedgerCompute
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import Ledger, StageLedger
+from cemi_dask.pipeline.monitor.facts import Unit
 from cemi_dask.pipeline.placement import Placement
 from cemi_dask.pipeline.progress import Progress
+
+_OF_FRAMES = ("register", "solve", "train", "denoise")
+_OF_PIXELS = ("blend", "pyramid", "segment", "analyse")
 
 
 @dataclass
@@ -104,6 +108,16 @@ class Context:
         if text not in self.warnings:
             self.warnings.append(text)
             self.progress.say(f"Warning: {text}")
+
+    def size_of(self, stage: str) -> tuple[int, Unit]:
+        """What `stage` works through as a whole, as far as earlier stages have told: frames or px
+        of the mosaic; 0 items where nothing is known."""
+        if stage in _OF_FRAMES and "frames" in self.facts:
+            return int(self.facts["frames"]["taken"]), "frames"
+        if stage in _OF_PIXELS and self.facts.get("mosaic_shape"):
+            height, width = self.facts["mosaic_shape"]
+            return height * width, "px"
+        return 0, "items"
 
     def wants_gpu(self, method: Any, stage: str) -> bool:
         """Whether `stage` sends its work with `method` to workers that offer a GPU."""

@@ -20,12 +20,13 @@ from cemi_dask import __version__, frames
 from cemi_dask.errors import ConfigError, StoreError
 from cemi_dask.pipeline.checks import check_analysis, check_segmenting, check_training
 from cemi_dask.pipeline.cluster import cluster_peak_rss, open_client, peak_rss_bytes
-from cemi_dask.pipeline.cluster_options import AnyCluster, parse_cluster
+from cemi_dask.pipeline.cluster_options import AnyCluster, LocalOptions, parse_cluster
 from cemi_dask.pipeline.config import STAGES, RunConfig, load_config
 from cemi_dask.pipeline.context import Context, Order, Share
 from cemi_dask.pipeline.digests import run_digests
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import Ledger
+from cemi_dask.pipeline.monitor import Reporter
 from cemi_dask.pipeline.placement import Placement, check_placement
 from cemi_dask.pipeline.progress import Progress, choose_progress
 from cemi_dask.pipeline.stages import walk
@@ -108,7 +109,12 @@ def open_context(
             folder.clear()
         folder.sweep()
         with bars as shown, own_share(cluster) as share:
-            yield Context(order, folder, share, ledger, shown)
+            context = Context(order, folder, share, ledger, shown)
+            with Reporter(
+                shown, context.client, run=order.config.name, folder=folder, sizes=context.size_of
+            ) as reporter:
+                context.progress = reporter
+                yield context
 
 
 @contextmanager
@@ -176,7 +182,7 @@ class Job:
         """Run the stages up to `until` and write run.json after each one."""
         context = self.context
         alone = context.share.alone
-        self.link = dashboard_link(context.client)
+        self.link = dashboard_link(context.share.placement)
         if self.link and alone:
             context.progress.say(f"Dashboard: {self.link}")
         report = context.folder.path / "dask-report.html"
@@ -256,10 +262,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def dashboard_link(client: Client) -> str | None:
-    """Where the scheduler's dashboard is; None where it has none."""
-    services = client.scheduler_info(n_workers=0)["services"]
-    return client.dashboard_link if "dashboard" in services else None
+def dashboard_link(share: Placement) -> str | None:
+    """Where the scheduler's dashboard is; None where it has none, or was not asked for."""
+    if isinstance(share.cluster, LocalOptions) and share.cluster.dashboard is None:
+        return None  # its server runs all the same, for metrics, without any page
+    services = share.client.scheduler_info(n_workers=0)["services"]
+    return share.client.dashboard_link if "dashboard" in services else None
 
 
 def library_versions() -> dict[str, str]:

@@ -45,7 +45,7 @@ class Lines:
         self.label = label
         self.every_s = every_s
         self.stream = stream
-        self.name, self.total, self.done = "", 0, 0
+        self.name, self.total, self.done, self.reused = "", 0, 0, 0
         self.begun = self.said = 0.0
 
     def __enter__(self) -> Lines:
@@ -56,13 +56,14 @@ class Lines:
 
     def stage(self, name: str) -> None:
         """A stage begins."""
-        self.name, self.total, self.done = name, 0, 0
+        self.name, self.total, self.done, self.reused = name, 0, 0, 0
         self.begun = self.said = time.monotonic()
 
     def expect(self, items: int, *, done: int) -> None:
         """`items` more are known of, `done` of them finished in an earlier run."""
         self.total += items
         self.done += done
+        self.reused += done
 
     def advance(self) -> None:
         """One item is finished."""
@@ -70,7 +71,10 @@ class Lines:
         now = time.monotonic()
         if now - self.said >= self.every_s:
             self.said = now
-            self.say(f"{self.name}: {self.done} of {self.total} items, {now - self.begun:.0f} s")
+            spent = now - self.begun
+            new = self.done - self.reused
+            left = f", {spent * (self.total - self.done) / new:.0f} s left" if new else ""
+            self.say(f"{self.name}: {self.done} of {self.total} items, {spent:.0f} s{left}")
 
     def finish(self, note: str) -> None:
         """The stage has ended; `note` says with what."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,37 @@ from cemi_dask.errors import ConfigError, UnreadableError
 from cemi_dask.pipeline.config import STAGES
 from cemi_dask.pipeline.folder import RunFolder
 from cemi_dask.pipeline.ledger import Ledger, read_lines
+from cemi_dask.pipeline.monitor.facts import read_facts
 from cemi_dask.pipeline.quality import counts_line
 
 
 @dataclass(frozen=True)
+class StageStatus:
+    """One stage: its state, items finished and known of (None: not told), wall seconds (None:
+    unknown), and speed and time left as text."""
+
+    stage: str
+    state: str
+    done: int
+    total: int | None = None
+    wall_s: float | None = None
+    speed: str = ""
+    left: str = ""
+
+
+@dataclass(frozen=True)
 class Status:
-    """Name and state of a run, a row of text per stage, and notes."""
+    """Name and state of a run, its stages, notes, and seconds since it last told something."""
 
     name: str
     state: str
-    rows: tuple[tuple[str, str, str, str], ...]
+    stages: tuple[StageStatus, ...]
     notes: tuple[str, ...]
+    told_s_ago: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return asdict(self)
 
 
 def _summary(run_json: Path) -> dict[str, Any]:
@@ -42,6 +63,7 @@ def read_status(out: str | Path) -> Status:
     if not folder.ledger.is_dir():
         raise ConfigError(f"{out} is no run folder: it has no ledger/. Give the --out of a run.")
     summary = _summary(folder.run_json)
+    facts, running = read_facts(folder.ledger), Ledger(folder.ledger).held()
     digests = summary.get("digests", {})
     rows = []
     for stage in (name for name in STAGES if name in digests or not digests):
@@ -52,13 +74,37 @@ def read_status(out: str | Path) -> Status:
         if lines and lines[0].get("digest") != digests.get(stage, lines[0].get("digest")):
             state = "outdated"  # its parameters, inputs or what came before have changed since
         wall = summary.get("stages", {}).get(stage, {}).get("wall_s")
-        rows.append((stage, state, str(items), "" if wall is None else f"{wall:.1f}"))
-    whole = rows[-1][1] == "done" and {row[1] for row in rows} <= {"done", "not begun"}
+        now = facts.get(stage) if lines else None
+        if now is None:
+            rows.append(StageStatus(stage, state, items, None, wall))
+            continue
+        if state == "begun" and (running or now.state in ("failed", "interrupted")):
+            state = now.state
+        left = now.left() if running else ""
+        rows.append(StageStatus(stage, state, items, now.total, wall, now.speed(), left))
+    whole = rows[-1].state == "done" and {row.state for row in rows} <= {"done", "not begun"}
     state = "finished" if whole else "unfinished; run the same command to go on"
     if whole and "error" in summary:  # a limit that an older run kept
         state = "failed"
-    if Ledger(folder.ledger).held():
-        state = "running"
-    told = (counts_line(summary), summary.get("error", ""), *summary.get("warnings", []))
-    notes = [note for note in told if note]
-    return Status(summary.get("name", str(out)), state, tuple(rows), tuple(notes))
+    state = "running" if running else state
+    peak = summary.get("memory", {}).get("largest")
+    told = (
+        counts_line(summary),
+        f"Largest process: {peak}." if peak else "",
+        summary.get("error", ""),
+        *summary.get("warnings", []),
+    )
+    notes = tuple(note for note in told if note)
+    ago = round(time.time() - max(f.at for f in facts.values()), 1) if facts else None
+    return Status(summary.get("name", str(out)), state, tuple(rows), notes, ago)
+
+
+def read_statuses(out: str | Path) -> list[Status]:
+    """The status of the run in `out`, or of every run in the folder of a batch, by name.
+
+    Raises ConfigError for a folder that is neither.
+    """
+    folder = Path(out)
+    if (folder / ".batch").is_dir() and not (folder / "ledger").is_dir():
+        return [read_status(run) for run in sorted(folder.iterdir()) if (run / "ledger").is_dir()]
+    return [read_status(folder)]

@@ -94,7 +94,7 @@ def test_a_run_trains_its_denoiser_and_uses_it(whole: Path) -> None:
 def test_nothing_is_trained_again_until_an_option_changes(config: Path, whole: Path) -> None:
     run(config, out=whole, until="blend")
     assert redone(whole) == set()
-    rows = {row[0]: row[1] for row in read_status(whole).rows}
+    rows = {row.stage: row.state for row in read_status(whole).stages}
     assert rows["train"] == "done"
     shorter = write_config(config, denoise=VIDEO | {"iterations": 3})
     out = copied(whole, whole.with_name("shorter"))

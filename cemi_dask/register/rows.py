@@ -25,7 +25,7 @@ from cemi_dask.register.candidates import (
 from cemi_dask.register.chain import chain_positions
 from cemi_dask.register.correlate import Search
 from cemi_dask.register.options import RegisterOptions
-from cemi_dask.register.stage import measure_near
+from cemi_dask.register.stage import measure_near, open_corners
 from cemi_dask.register.votes import RowOffset, Vote, agree
 
 _CROSS_SIGMA_PX = 8.0  # of a row-to-row displacement predicted from its neighbours
@@ -63,7 +63,7 @@ def register_rows(frames: Frames, *, options: RegisterOptions, compute: Compute)
         local[ids] -= local[ids].min(axis=0)
     offsets = _row_offsets(frames, rows, local, options=options, compute=compute)
     positions, notes = _joined(rows, local, offsets)
-    cross = _across(frames, rows, local, offsets, options=options, compute=compute)
+    cross = _across(frames, rows, local, offsets, inner, options=options, compute=compute)
     sigma = np.where(np.isfinite(positions[:, 0]), 20.0, np.inf)
     return RowResult(merged(inner, cross), positions, sigma, notes)
 
@@ -228,11 +228,16 @@ def _across(
     rows: dict[int, npt.NDArray[np.int64]],
     local: Positions,
     offsets: dict[tuple[int, int], RowOffset | None],
+    inner: Sequence[PairShift],
     *,
     options: RegisterOptions,
     compute: Compute,
 ) -> list[PairShift]:
-    """All overlapping pairs of neighbouring rows; the failed ones again near their neighbours."""
+    """Overlapping pairs of neighbouring rows; the failed ones again near their neighbours.
+
+    Pairs that share less than half of a frame's width are measured only where the others and the
+    pairs within rows (`inner`) do not tell them (see `open_corners`).
+    """
     used = set(usable(frames).tolist())
     live = {row: [int(k) for k in ids if int(k) in used] for row, ids in rows.items()}
     requests: list[Request] = []
@@ -241,7 +246,14 @@ def _across(
             requests += _cross_requests(
                 (live[above], live[below]), local, offset, frames.frame_shape, options
             )
-    first = measure_all(frames, requests, "cross", options=options, compute=compute)
+    half = frames.frame_shape[1] / 2
+    sides = [r for r in requests if abs(r.searches[0].x_min + r.searches[0].x_max) / 2 <= half]
+    near = measure_all(frames, sides, "cross", options=options, compute=compute)
+    told = {(r.i, r.j) for r in sides}
+    corners = {(r.i, r.j): r for r in requests if (r.i, r.j) not in told}
+    left = [corners[pair] for pair in open_corners([*corners], [*inner, *near])]
+    rest = measure_all(frames, left, "cross-corner", options=options, compute=compute)
+    first = merged(near, rest)
     retry: list[Request] = []
     for above, below in offsets:
         top = set(live[above])

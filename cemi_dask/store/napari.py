@@ -18,7 +18,7 @@ _LABEL_OPACITY = 0.35
 
 
 def napari_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Layer]] | None:
-    """`napari_layers` for the folder of a mosaic; None for all else, which other readers may read."""
+    """`napari_layers` for the folder of a mosaic; None for what it cannot open."""
     if isinstance(path, list):
         if len(path) != 1:
             return None

@@ -29,10 +29,10 @@ def mosaic(tmp_path: Path) -> Path:
 
 
 def test_the_manifest_leads_napari_to_picture_and_labels(mosaic: Path) -> None:
-    manager = npe2.PluginManager()
+    manager = npe2.PluginManager.instance()  # `npe2.read` asks this one alone
     manager.register(npe2.PluginManifest.from_file(MANIFEST))
     manager.get_manifest("cemi-dask").validate_imports()
-    picture, label = npe2.io_utils._read([str(mosaic)], stack=False, _pm=manager)
+    picture, label = npe2.read([str(mosaic)], stack=False)
     assert [layer[2] for layer in (picture, label)] == ["image", "labels"]
     for levels, told, _ in (picture, label):
         assert [level.shape for level in levels] == [(600, 1500), (300, 750)]

@@ -7,6 +7,7 @@ lists its files. Files that do not exist are left as they are, and mkdocs warns 
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+log = logging.getLogger("mkdocs.hooks.links")
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)([)#])")
 
@@ -39,6 +41,12 @@ def on_files(files: Files, config: Any) -> Files:
             # As text, which browsers show instead of saving it.
             files.append(File.generated(config, f"source/{name}.txt", abs_src_path=str(path)))
     return files
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> None:
+    """Warn of a fence that was not understood: the page would show it as running text."""
+    if "```" in html:
+        log.warning("%s: a fence in a list must be indented by 4 spaces.", page.file.src_uri)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -17,7 +17,7 @@ GAP_PX = 6
 
 
 def main(run: Path) -> None:
-    """Write docs/images/demo_maps.png and demo_detail.png."""
+    """Write docs/images/demo_maps.png, demo_detail.png and demo_hardness.png."""
     figures = run / "figures"
     maps = cv2.imread(str(figures / "maps.png"))
     height, width = maps.shape[:2]
@@ -29,8 +29,19 @@ def main(run: Path) -> None:
     # The segmented detail is another place; two textures meet at its right.
     last = labelled[:PANEL_PX, -PANEL_PX:]
     detail = np.hstack([raw[corner], gap, clean[corner], gap, last])
+    hardness = cv2.imread(str(figures / "hardness.png"))
+    wide = 1200
+    hardness = cv2.resize(
+        hardness,
+        (wide, round(hardness.shape[0] * wide / hardness.shape[1])),
+        None,
+        0,
+        0,
+        cv2.INTER_AREA,
+    )
     IMAGES.mkdir(exist_ok=True)
-    for name, picture in (("demo_maps", maps), ("demo_detail", detail)):
+    pictures = {"demo_maps": maps, "demo_detail": detail, "demo_hardness": hardness}
+    for name, picture in pictures.items():
         cv2.imwrite(str(IMAGES / f"{name}.png"), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 

@@ -12,10 +12,10 @@ import pandas as pd
 from cemi_dask.analyse import Cells
 from cemi_dask.errors import CemiError, InputError
 from cemi_dask.geometry import Layout
+from cemi_dask.measures import measures_of
 from cemi_dask.overlap import OverlapGraph
 from cemi_dask.report.link_figures import Links, link_status
 from cemi_dask.report.map_figures import heat_maps
-from cemi_dask.measures import measures_of
 from cemi_dask.report.mosaic_figures import overview
 from cemi_dask.report.quality_figures import placement, status_counts
 from cemi_dask.report.style import data_uri, drawing, length_text, length_unit, png_bytes

@@ -53,7 +53,7 @@ def napari_layers(path: str | Path | list[str]) -> list[Layer]:
 
 def _label_levels(mosaic: Mosaic, name: str) -> list[Any]:
     """As many levels of a label as it has: a run that was stopped leaves fewer."""
-    levels = []
+    levels: list[Any] = []
     while len(levels) < len(mosaic.levels):
         try:
             levels.append(mosaic.label(name, len(levels)))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,8 @@ def outside(page: str, target: str) -> str | None:
 
 
 def listing(name: str) -> str:
-    """A page that lists the tracked files of a folder."""
-    git = ["git", "ls-files", "--", name]
-    found = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
-    lines = [f"* `{line}`" for line in found.stdout.splitlines()]
+    """A page that lists the files of a folder."""
+    found = (path for path in (ROOT / name).rglob("*") if path.is_file())
+    shown = sorted(path.relative_to(ROOT) for path in found if path.suffix != ".pyc")
+    lines = [f"* `{path.as_posix()}`" for path in shown]
     return "\n".join([f"# {name}/", "", "In the repository:", "", *lines, ""])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PLACES = ("row", "col", "x_px", "y_px", "width_px", "height_px", "x_um", "width_um")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tables are not compared as a whole
 class Cells(Displayed):
     """What was measured on a grid: `table` as `analyse` returns it, a row per cell.
 

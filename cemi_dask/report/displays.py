@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110.0
-MOST_FRAMES = 20_000  # of a result that draws itself unasked, so that no cell takes long
+MOST_FRAMES = 5000  # of a result that draws itself unasked: solving them takes about 5 s
 THUMBNAIL_PX = 2000
 COLORMAP = "viridis_r"  # as in the report: darker is more
 
@@ -105,7 +105,9 @@ def _graph_figure(
     if not any(pair.peaks for pair in graph.pairs()):
         raise InputError("No pair of the graph has a displacement, so there is nothing to draw.")
     options = SolveOptions(allow_islands=True)
-    place = (layout or solve(graph, options=options)).to_origin()
+    place = solve(graph, options=options) if layout is None else layout
+    place.check_fits(len(graph), graph.frame_shape)
+    place = place.to_origin()
     pairs = pairs_table(graph, place, options=options)
     links = Links.of(pairs, _places(place)[place.used], place.shape)
     return link_status(links, pixel_um=pixel_um)

@@ -107,6 +107,8 @@ def test_what_cannot_be_drawn_says_why() -> None:
     assert "No pair" in OverlapGraph.build(3, SHAPE, [])._repr_html_()
     with pytest.raises(InputError, match="places no frame"):
         none.plot()
+    with pytest.raises(InputError, match="places 12 frames"):
+        OverlapGraph.build(3, SHAPE, [PairShift(0, 1, (Peak(5, 0, 0.9),))]).plot(layout=layout)
     with pytest.raises(InputError, match="is none of cells"):
         Cells(pd.DataFrame({"x_um": [1.0]}))
 

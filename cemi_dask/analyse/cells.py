@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,9 +51,10 @@ class Cells(Displayed):
         """Where the last column of cells ends."""
         return float((self.table["x_px"] + self.table["width_px"] / 2).max())
 
-    def plot(self) -> Figure:
+    def plot(self, *, measures: Sequence[str] | None = None) -> Figure:
         """A matplotlib figure: a map of each measure in its unit, hatched where it has no value.
 
-        Raises InputError where nothing was measured in any cell.
+        `measures` names columns of the table, by default all that have values. Raises InputError
+        where nothing was measured in any cell, or there is no such column.
         """
-        return self._figure()
+        return self._figure(measures=measures)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from cemi_dask.analyse import Cells
 from cemi_dask.errors import CemiError, InputError
 from cemi_dask.geometry import Layout
-from cemi_dask.measures import measures_of
+from cemi_dask.measures import measure_named, measures_of
 from cemi_dask.overlap import OverlapGraph
 from cemi_dask.report.link_figures import Links, link_status
 from cemi_dask.report.map_figures import heat_maps
@@ -153,12 +155,16 @@ def _mosaic_facts(mosaic: Mosaic) -> dict[str, str]:
 
 
 @draw.register(Cells)
-def _cells_figure(cells: Cells) -> Figure:
-    measures = measures_of(cells.table)
-    if not measures:
+def _cells_figure(cells: Cells, *, measures: Sequence[str] | None = None) -> Figure:
+    known = [name for name in cells.table.columns if is_numeric_dtype(cells.table[name])]
+    wrong = [name for name in measures or () if name not in known]
+    if wrong:
+        raise InputError(f"The cells have no measure {wrong[0]!r}; they have {known}.")
+    drawn = measures_of(cells.table) if measures is None else [*map(measure_named, measures)]
+    if not drawn:
         raise InputError("Nothing was measured in any cell, so there is nothing to draw.")
     unit = length_unit(cells.width_px, cells.pixel_um)
-    return heat_maps(cells.table, measures, unit, colormap=COLORMAP)
+    return heat_maps(cells.table, drawn, unit, colormap=COLORMAP)
 
 
 @facts.register(Cells)

@@ -98,6 +98,10 @@ def test_cells_show_a_map_per_measure_in_its_unit(cells: Cells) -> None:
     assert picture_in(html).std() > 20
     titles = [axes.get_title("left") for axes in cells.plot().axes]
     assert "Lamellar area fraction" in titles
+    one = cells.plot(measures=["valid_fraction"])
+    assert one.axes[0].get_title("left") == "Valid fraction"
+    with pytest.raises(InputError, match="no measure 'width'; they have"):
+        cells.plot(measures=["width"])
 
 
 def test_what_cannot_be_drawn_says_why() -> None:

@@ -7,7 +7,7 @@ DEMO ?= demo
 # helm, the Kubernetes schemas and linters, for CI and for whoever changes deploy/.
 DEPLOY_ENV ?= .venv-deploy
 
-.PHONY: demo test lint unit check-deploy setup clean
+.PHONY: demo test docs lint unit check-deploy setup clean
 
 setup: $(VENV)/.ready
 
@@ -16,7 +16,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("cemi_dask needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[torch,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[torch,docs,dev]' -c constraints.txt
 	touch $@
 
 demo: setup
@@ -30,6 +30,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as pages in build/docs; a warning is an error. The variable silences an
+# announcement of the theme's makers.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 unit: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -46,4 +51,4 @@ check-deploy: setup $(DEPLOY_ENV)/.ready
 	CEMI_DEPLOY_ENV=$(abspath $(DEPLOY_ENV)) $(BIN)/python -m pytest tests/deploy -m helm
 
 clean:
-	rm -rf $(VENV) $(DEPLOY_ENV) $(DEMO)
+	rm -rf $(VENV) $(DEPLOY_ENV) $(DEMO) build/docs

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from cemi_dask.display import Displayed
 from cemi_dask.distortion import Bend, Distortion, Field
 from cemi_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -120,7 +125,7 @@ class ChunkGrid:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(Displayed):
     """Where every frame lies in the mosaic.
 
     `x_px`, `y_px` (n, float64) give the centre of each frame's pixel (0, 0) in mosaic
@@ -177,6 +182,14 @@ class Layout:
 
     def __len__(self) -> int:
         return len(self.x_px)
+
+    def plot(self, *, pixel_um: float | None = None) -> Figure:
+        """A matplotlib figure: every used frame, coloured by the standard deviation of its place.
+
+        Where frames form several islands, these too. Axes are in px without `pixel_um`. Raises
+        InputError where no frame is used.
+        """
+        return self._figure(pixel_um=pixel_um)
 
     def field_of(self, index: int) -> Field | None:
         """By what one frame is bent: its own mesh, if it has one, or what all share."""

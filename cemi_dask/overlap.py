@@ -9,14 +9,18 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from cemi_dask.display import Displayed
 from cemi_dask.errors import InputError
-from cemi_dask.geometry import Box
+from cemi_dask.geometry import Box, Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,7 +148,7 @@ class PairShift:
 
 
 @dataclass(frozen=True)
-class OverlapGraph:
+class OverlapGraph(Displayed):
     """A networkx graph of frames (nodes 0..n-1) and measured pairs (edges).
 
     Each edge holds its `PairShift` under ``pair``. Nodes hold ``x_prior_px``, ``y_prior_px``
@@ -183,3 +187,11 @@ class OverlapGraph:
         """Every measured pair, ordered by (i, j)."""
         found = (data["pair"] for _, _, data in self.graph.edges(data=True))
         return iter(sorted(found, key=lambda pair: (pair.i, pair.j)))
+
+    def plot(self, *, layout: Layout | None = None, pixel_um: float | None = None) -> Figure:
+        """A matplotlib figure: every measured pair as a line between its frames, by status.
+
+        Frames lie where `layout` places them; without one it is solved, islands side by side.
+        Axes are in px without `pixel_um`. Raises InputError where no pair has a displacement.
+        """
+        return self._figure(layout=layout, pixel_um=pixel_um)

@@ -14,6 +14,7 @@ import cemi_dask
 PACKAGE = Path(cemi_dask.__file__).parent
 BASE = {
     "contract",
+    "display",
     "distortion",
     "errors",
     "geometry",

@@ -1,6 +1,7 @@
 """Numbers out of mosaics: cells of a grid, profiles along x, relation to hardness."""
 
 from cemi_dask.analyse.cell import Analyser, CellView
+from cemi_dask.analyse.cells import Cells
 from cemi_dask.analyse.correlation import (
     CorrelateOptions,
     correlate,
@@ -24,6 +25,7 @@ __all__ = [
     "BccFraction",
     "CellGrid",
     "CellView",
+    "Cells",
     "CorrelateOptions",
     "GridOptions",
     "Hardness",

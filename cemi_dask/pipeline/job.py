@@ -17,6 +17,7 @@ from dask.utils import format_bytes
 from distributed import Client, performance_report
 
 from cemi_dask import __version__, frames
+from cemi_dask.analyse import Cells
 from cemi_dask.errors import ConfigError, StoreError
 from cemi_dask.pipeline.checks import check_analysis, check_segmenting, check_training
 from cemi_dask.pipeline.cluster import cluster_peak_rss, open_client, peak_rss_bytes
@@ -30,7 +31,7 @@ from cemi_dask.pipeline.monitor import Reporter
 from cemi_dask.pipeline.placement import Placement, check_placement
 from cemi_dask.pipeline.progress import Progress, choose_progress
 from cemi_dask.pipeline.stages import walk
-from cemi_dask.store import storing, write_json_atomic
+from cemi_dask.store import read_table, storing, write_json_atomic
 
 LIBRARIES = ("numpy", "scipy", "dask", "distributed", "zarr", "opencv-python-headless", "av")
 
@@ -56,6 +57,11 @@ class RunResult:
     def tables(self) -> Path:
         """The folder of CSV and Parquet tables."""
         return self.out / "tables"
+
+    @property
+    def cells(self) -> Cells:
+        """What was measured on the grid; StoreError where the run has no stage analyse."""
+        return Cells(read_table(self.tables, "cells"))
 
 
 def run(

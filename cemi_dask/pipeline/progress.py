@@ -1,9 +1,10 @@
-"""Progress of stages: bars on a terminal, plain lines in a log."""
+"""Progress of stages: bars on a terminal and in a notebook, plain lines in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -86,7 +87,7 @@ class Lines:
 
 
 class Bars:
-    """A rich progress bar per stage, for terminals."""
+    """A rich progress bar per stage, for terminals and notebooks."""
 
     def __init__(self, console: Console) -> None:
         self.rich = RichProgress(
@@ -136,6 +137,10 @@ class Bars:
 
 
 def choose_progress(console: Console | None = None) -> Lines | Bars:
-    """Bars where the output is a terminal, lines where it is not."""
+    """Bars where the output is a terminal or a notebook, lines where it is neither.
+
+    Also lines in a notebook without ipywidgets, with which rich changes what a cell shows.
+    """
     console = console or Console()
-    return Bars(console) if console.is_terminal else Lines()
+    in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None
+    return Bars(console) if console.is_terminal or in_notebook else Lines()

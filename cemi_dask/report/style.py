@@ -73,11 +73,12 @@ def drawing() -> Iterator[None]:
 
 
 def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
-    """An empty Agg figure; no pyplot, no global state."""
+    """An empty Agg figure that notebooks show; no pyplot, no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), facecolor="white")
+    from cemi_dask.report.shown_figure import ShownFigure
+
+    figure = ShownFigure(figsize=(width_in, height_in), facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 

@@ -27,6 +27,7 @@ from cemi_dask.store.mosaic import (
     write_label,
     write_mosaic,
 )
+from cemi_dask.store.napari import napari_layers
 from cemi_dask.store.pyramid import halve_labels, halve_mean, write_pyramid
 from cemi_dask.store.strips import as_grey, read_part
 from cemi_dask.store.tables import read_table, write_table
@@ -48,6 +49,7 @@ __all__ = [
     "halve_labels",
     "halve_mean",
     "level_arrays",
+    "napari_layers",
     "open_frame_store",
     "open_mosaic",
     "read_part",

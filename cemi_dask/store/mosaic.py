@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -14,6 +14,7 @@ from dask.delayed import Delayed
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cemi_dask.compute import Compute, compute_items, named_task
+from cemi_dask.display import Displayed
 from cemi_dask.errors import ConfigError, StoreError
 from cemi_dask.geometry import Box, ChunkGrid
 from cemi_dask.store import metadata
@@ -28,6 +29,9 @@ from cemi_dask.store.arrays import (
     write_region,
 )
 from cemi_dask.store.atomic import delete_zarr, storing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOSAIC_TYPES = ("uint8", "uint16", "float32")
 _LABEL_TYPES = ("uint8", "uint16", "uint32")
@@ -88,7 +92,7 @@ class Legend(BaseModel):
 
 
 @dataclass(frozen=True)
-class Mosaic:
+class Mosaic(Displayed):
     """An opened mosaic: lazy arrays, largest first, each cut into its shards.
 
     `pixel_um` is None where the pixel size is unknown. `window` is (start, end), the grey
@@ -119,6 +123,13 @@ class Mosaic:
         if not 0 <= level < len(levels):
             raise StoreError(f"Label {name!r} has {len(levels)} levels; level {level} is none.")
         return levels[level]
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the whole mosaic from its pyramid, with a scale bar.
+
+        Raises StoreError where the pyramid is missing and level 0 is too large to load.
+        """
+        return self._figure()
 
 
 def open_mosaic(path: Path | str) -> Mosaic:

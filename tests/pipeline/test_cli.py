@@ -168,3 +168,13 @@ def test_bars_show_text_with_brackets_as_it_is() -> None:
     with progress.Bars(console) as bars:
         bars.say("tile [Grid@3 4].tif is [bold]blank")
     assert "tile [Grid@3 4].tif is [bold]blank" in console.export_text()
+
+
+def test_a_notebook_gets_bars_where_it_can_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    console = Console(force_jupyter=True)
+    monkeypatch.setattr(progress, "find_spec", lambda name: object())
+    assert isinstance(progress.choose_progress(console), progress.Bars)
+    monkeypatch.setattr(progress, "find_spec", lambda name: None)  # no ipywidgets
+    assert isinstance(progress.choose_progress(console), progress.Lines)

@@ -135,6 +135,7 @@ def assert_known(values: dict[str, Any], known: dict[str, Any]) -> None:
             assert_known(value, known[key])
 
 
+NOTEBOOKS = ROOT / "docs" / "howto" / "notebooks.md"
 # What makes the tutorial's ingot small, and what would not end by itself.
 SMALLER = {"simulate": ["--rows", "2", "--frames-per-row", "3", "--frame-size", "480x320"]}
 ENDLESS = {"view"}
@@ -157,7 +158,9 @@ def test_the_commands_of_the_tutorial_run_one_after_the_other(
             with (tmp_path / "demo/ingot/ingot.yaml").open("a") as config:
                 config.write("report: {zoom: null}\n")
     assert {"simulate", "inspect", "plan", "run", "status", "export"} <= set(ran)
-    for block in fenced(page, "python"):
+    blocks = [block for path in (page, NOTEBOOKS) for block in fenced(path, "python")]
+    assert len(blocks) >= 3
+    for block in blocks:  # those of the page on notebooks start from the tutorial's ingot too
         code = block.replace("[200:800, 5000:6000]", "[200:300, 500:600]")
         exec(compile(code, page.name, "exec"), {})
     # What the page names is there.

@@ -155,12 +155,11 @@ def _harmonics(values: Floats, phase: Floats, period_px: float) -> tuple[Floats,
     The sines, which a symmetric profile does not have, tell how far it is from one.
     """
     count = int(np.clip(np.floor(HIGHEST * period_px), 1, MOST_HARMONICS))
-    orders = np.arange(1, count + 1)
     first = np.stack([np.ones_like(phase), np.cos(phase), np.sin(phase)])
     _, cosine, sine = _solved(first, values, np.ones_like(values))
-    angle = phase - np.arctan2(sine, cosine)
-    turned = orders[:, None] * angle
-    design = np.concatenate([np.ones((1, len(angle))), np.cos(turned), np.sin(turned)])
+    once = (first[1] + 1j * first[2]) * np.exp(-1j * np.arctan2(sine, cosine))
+    turned = np.multiply.accumulate(np.broadcast_to(once, (count, len(phase))), axis=0)
+    design = np.concatenate([np.ones((1, len(phase))), turned.real, turned.imag])
     fitted = _solved(design, values, np.ones_like(values))
     rest = values - fitted @ design
     odd = float(np.sum(fitted[count + 1 :] ** 2)) / count

@@ -22,8 +22,7 @@ def paper_width(
     (of both phases) met on it. Phases are told apart by `bcc`, or, without it, by the line's
     mean grey level. NaN where the line meets fewer than three lamellae. Lang et al., CEMI.
     """
-    points = cv2.findNonZero(region.astype(np.uint8))
-    (cx, cy), (width, height), angle = cv2.minAreaRect(points)
+    (cx, cy), (width, height), angle = cv2.minAreaRect(_ends(region))
     normal = _normal_angle(grey, region)
     turned = normal - np.deg2rad(angle)
     reach = min(
@@ -43,6 +42,15 @@ def paper_width(
     lamellae = 1 + np.count_nonzero(dark[1:] != dark[:-1])
     length = float(np.hypot(y[-1] - y[0], x[-1] - x[0]))
     return length / lamellae if lamellae >= 3 else NAN
+
+
+def _ends(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """First and last pixel (x, y) of every row of a region: all that its convex hull may touch."""
+    rows = np.flatnonzero(region.any(axis=1))
+    part = region[rows]
+    first = part.argmax(axis=1)
+    last = region.shape[1] - 1 - part[:, ::-1].argmax(axis=1)
+    return np.stack([np.r_[first, last], np.r_[rows, rows]], axis=1).astype(np.int32)
 
 
 def _normal_angle(grey: npt.NDArray[np.float32], region: npt.NDArray[np.bool_]) -> float:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,6 +127,18 @@ def png_bytes(figure: Figure, dpi: float) -> bytes:
     """The figure as PNG, the same bytes for the same drawing (no date, no program name)."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def vector_bytes(figure: Figure, kind: Literal["pdf", "svg"]) -> bytes:
+    """The figure as PDF or SVG, the same bytes for the same drawing (no date, no random names)."""
+    from matplotlib import rc_context
+
+    nobody: dict[str, Any] = {"Creator": None, "Producer": None, "CreationDate": None}
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "cemi", "pdf.fonttype": 42}):
+        metadata = nobody if kind == "pdf" else {"Creator": None, "Date": None}
+        figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 
 

@@ -58,7 +58,7 @@ def ingot(tmp_path_factory: pytest.TempPathFactory, scheduler: str) -> Path:
         config,
         mosaic={"shard_px": 256, "chunk_px": 64},
         analyse={"grid": {"cell_px": [104, 128]}, "hardness": {"file": "hardness.csv"}},
-        report={"figure_dpi": 72, "page_dpi": 72},
+        report={"figure_dpi": 72, "page_dpi": 72, "vector_formats": []},
         cluster={"kind": "address", "address": scheduler},
     )
 

@@ -18,7 +18,7 @@ from cemi_dask.report import ReportOptions, write_report
 from tests.report.fake_run import FakeRun, write_fake_run
 
 # Coarse figures: the tests look at what is there, not at how fine it is.
-QUICK = ReportOptions(figure_dpi=72, page_dpi=72, detail_px=128)
+QUICK = ReportOptions(figure_dpi=72, page_dpi=72, detail_px=128, vector_formats=())
 SECTIONS = {
     "mosaic",
     "details",
@@ -136,6 +136,23 @@ def test_figures_are_the_same_bytes_every_time(run_folder: Path, page: str) -> N
         again = write_report(run_folder, options=QUICK).read_text(encoding="utf-8")
     assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
     assert again == page
+
+
+def test_drawings_are_kept_as_vectors_too(tmp_path: Path) -> None:
+    out = write_fake_run(tmp_path, FakeRun(), until="analyse")
+    both = QUICK.model_copy(update={"vector_formats": ("pdf", "svg"), "detail_count": 1})
+    write_report(out, options=both)
+    files = {p.name: p.read_bytes() for p in (out / "figures").iterdir() if p.suffix != ".png"}
+    assert {"maps.pdf", "maps.svg", "profiles.pdf", "profiles.svg"} <= files.keys()
+    assert not any(name.startswith("detail") for name in files)  # pixels are no vectors
+    assert all(
+        data.startswith(b"%PDF" if name.endswith(".pdf") else b"<?xml")
+        for name, data in files.items()
+    )
+    write_report(out, options=both)
+    assert files == {name: (out / "figures" / name).read_bytes() for name in files}
+    write_report(out, options=QUICK)
+    assert not list((out / "figures").glob("*.pdf"))
 
 
 def test_old_figures_go_and_foreign_files_stay(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _TOGETHER = 1 / 3  # or that part of its parts must lie together: then it is dis
 _KNOWN = 0.005  # part of the structure: how well noise is known
 _SAME = 0.98  # of the best score, or of the structure: as good as that
 _REPEAT_PX = 64  # steps within which an overlap may repeat itself
+_SLIDE_PX = 6.0  # along lamellae
 _MOST_TRIED = 8  # of those steps
 _SIDE = 80  # percent of a frame's side beyond which an overlap is narrow
 _BINNED_AREA_PX = 120_000  # overlaps larger than this are searched at half resolution
@@ -324,12 +325,28 @@ def _decided(
         return None
     high = [c for c in candidates if c.score > _RIVAL * best.score] if rivals else [best]
     lattice = find_lattice(fixed, moving, [(c.dx_px, c.dy_px) for c in high])
-    if lattice is not None:
+    if lattice is not None and (rivals or _slides(fixed, moving, best, lattice, options)):
         return "ambiguous", "lattice", lattice
     # Elsewhere the overlap is another one: scores do not compare, what is explained does.
     parts = [explained(fixed, moving, c.fine) for c in candidates[1:] if c.fine is not None]
     rivals_apart = any(part is None or part > _SAME for part in parts)
     return None if rivals or rivals_apart else ("ok", "", None)
+
+
+def _slides(
+    fixed: Prepared, moving: Prepared, best: Candidate, lattice: Lattice, options: RegisterOptions
+) -> bool:
+    """Whether the overlap agrees as well a little further along its lamellae, to either side.
+
+    Straight lamellae do; bent ones, and those with faults, tell where they lie.
+    """
+    along = np.array([-lattice.wave_y, lattice.wave_x]) / np.hypot(lattice.wave_x, lattice.wave_y)
+    for way in (-_SLIDE_PX, _SLIDE_PX):
+        place = best.dx_px + way * along[0], best.dy_px + way * along[1]
+        fine = refine(fixed, moving, place, steps=2)
+        if fine is None or _alike(best, fine.score, options):
+            return True
+    return False
 
 
 def _rivalled(candidates: list[Candidate], options: RegisterOptions) -> bool:
